@@ -1,0 +1,184 @@
+"""`graphkit convert`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from graphkit.pipeline import ConvertRequest
+    from graphkit.result import ConvertResult
+
+T = TypeVar("T")
+
+
+@click.command()
+@click.argument("src")
+@click.option("--to", type=click.Choice(["onnx", "trt"]), default="onnx", show_default=True, help="What to make.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: SRC.onnx/.engine here]"
+)
+@click.option("--shape", multiple=True, metavar="X=DIMS", help="An input's shape: x=batch,3,224,224[:float32].")
+@click.option("--dim", multiple=True, metavar="D=RANGE", help="A dimension's range, min:opt:max: batch=1:4:8.")
+@click.option("--input", multiple=True, metavar="X=VALUE", help="An input's value: x=file.npy, or sr=16000.")
+@click.option(
+    "--opset", type=click.IntRange(min=1), metavar="N", help="ONNX operator set.  [default: graphkit chooses]"
+)
+@click.option("--via", type=click.Choice(["export", "script", "trace"]), help="Way of capture.  [default: the safest]")
+@click.option("--submodule", metavar="PATH", help="Convert a part of the model: decoder.layers.")
+@click.option("--model", metavar="PKG.MOD:FUNC", help="The code that builds the model, for a file of weights.")
+@click.option("--trust", is_flag=True, help="Allow SRC to run the code that it names.")
+@click.option("--optimize/--no-optimize", default=True, show_default=True, help="Simplify the graph.")
+@click.option("--backend", type=click.Choice(["rtx", "tensorrt"]), help="Engine builder.  [default: what is there]")
+@click.option("--cc", metavar="LIST", help="Compute capabilities of the engine: 8.6,8.9,12.0.  [default: portable]")
+@click.option("--tf32/--no-tf32", default=True, show_default=True, help="Let the engine use TF32 in float32 layers.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="Seed of the sample inputs."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (schema graphkit.convert/1).")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@click.option("-v", "--verbose", count=True, help="More in the summary, and libraries' warnings; -vv: tracebacks.")
+@click.pass_context
+def convert(ctx: click.Context, /, src: str, **options: Any) -> None:
+    """Convert the model SRC and compare the result with it.
+
+    SRC is a file (TorchScript, .pt2, pickled module, weights with --model) or package.module:callable.
+    """
+    ctx.obj.verbose = options["verbose"]
+    result = _converted(ctx, src, options)
+    _print(result, as_json=options["as_json"], verbose=options["verbose"])
+    if result.error is not None:
+        raise result.error
+
+
+def _converted(ctx: click.Context, src: str, options: dict[str, Any]) -> ConvertResult:
+    from graphkit.result import ConvertResult
+
+    try:
+        request = _request(ctx, options)
+        return _run(src, request, quiet=options["quiet"], verbose=options["verbose"])
+    except Exception as exception:  # everything becomes an answer: with --json, stdout has one even after a bug
+        from .failure import as_error
+
+        return ConvertResult(src, options["to"], error=as_error(exception))
+
+
+def _request(ctx: click.Context, options: dict[str, Any]) -> ConvertRequest:
+    from graphkit import shapes
+    from graphkit.pipeline import ConvertRequest
+
+    if options["to"] != "trt":
+        _refuse_engine_options(ctx, options)
+    return ConvertRequest(
+        to=options["to"],
+        output=options["output"],
+        shapes=_each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
+        dims=_each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
+        samples=_each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
+        opset=options["opset"],
+        via=options["via"],
+        submodule=options["submodule"],
+        architecture=options["model"],
+        trust=options["trust"],
+        optimize=options["optimize"],
+        backend=options["backend"],
+        compute_capabilities=_capabilities(options["cc"]),
+        tf32=options["tf32"],
+        seed=options["seed"],
+    )
+
+
+def _refuse_engine_options(ctx: click.Context, options: dict[str, Any]) -> None:
+    """Options of an engine that were given for ONNX are refused; those of a configuration file are for other runs."""
+    from graphkit.errors import BadOption
+
+    for name, without in (("backend", None), ("cc", None), ("tf32", True)):
+        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise BadOption(
+                f"--{name} says how an engine is built, but --to is {options['to']}",
+                remedy=f"add --to trt, or leave --{name} out",
+            )
+        options[name] = without
+
+
+def _each_once(
+    option: str, texts: tuple[str, ...], parse: Callable[[str], T], key: Callable[[T], str]
+) -> tuple[T, ...]:
+    from graphkit.errors import BadOption
+
+    found: dict[str, T] = {}
+    for text in texts:
+        value = parse(text)
+        if key(value) in found:
+            raise BadOption(f"{option} is given twice for `{key(value)}`", remedy=f"one {option} for each name")
+        found[key(value)] = value
+    return tuple(found.values())
+
+
+def _capabilities(text: str | None) -> tuple[str, ...]:
+    from graphkit.errors import BadOption
+
+    if text is None:
+        return ()
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(major.isdecimal() and minor.isdecimal() for major, _, minor in (p.partition(".") for p in parts)):
+        raise BadOption(f"--cc {text!r} is not a list of compute capabilities", remedy="--cc 8.6,8.9,12.0")
+    return parts
+
+
+def _run(src: str, request: ConvertRequest, *, quiet: bool, verbose: int) -> ConvertResult:
+    from graphkit import pipeline
+    from graphkit.report import progress
+
+    with progress.shown_on(sys.stderr, quiet=quiet), _libraries_kept_off_stdout(verbose):
+        return pipeline.run(src, request)
+
+
+@contextlib.contextmanager
+def _libraries_kept_off_stdout(verbose: int) -> Iterator[None]:
+    """Send what libraries and the model's own code print to stderr: stdout is for the answer.
+
+    torch.onnx prints from Python, TensorRT and the children from C: hence both the object and the descriptor.
+    """
+    import warnings
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        if not verbose:
+            warnings.simplefilter("ignore")  # what matters to the user comes as a Finding
+        with contextlib.suppress(OSError):  # a process without stdout or stderr has nothing to mix up
+            stack.enter_context(_descriptor_to(1, 2))
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+@contextlib.contextmanager
+def _descriptor_to(descriptor: int, target: int) -> Iterator[None]:
+    sys.stdout.flush()
+    saved = os.dup(descriptor)
+    os.dup2(target, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)
+
+
+def _print(result: ConvertResult, *, as_json: bool, verbose: int) -> None:
+    from graphkit.report.convert import to_json, to_text
+
+    if as_json:
+        click.echo(to_json(result))
+        return
+    text = to_text(result, verbose=bool(verbose))
+    if text.plain:
+        from rich.console import Console
+
+        Console(file=sys.stdout, highlight=False).print(text, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from graphkit.errors import CannotWrite
+
+
+_OUR_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
+
+
+def check_writable(path: Path) -> None:
+    """Refuse early what `replacing` would refuse after minutes of work.
+
+    Raises:
+        CannotWrite: the folder is missing or read-only, or `path` is a folder.
+    """
+    with replacing(path) as temporary:
+        temporary.unlink()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; what is written there replaces `path` when the block ends well.
+
+    The file is synced and renamed, so that a killed run leaves the old file or none. A block that removes the
+    temporary file leaves `path` alone.
+
+    Raises:
+        CannotWrite: the folder is missing or read-only, or `path` is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CannotWrite(f"{path} is a folder", remedy="name a file with -o")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.gktmp.", dir=path.parent)
+    except OSError as error:
+        raise CannotWrite(
+            f"cannot write {path}: {error.strerror}", remedy="name a file in a folder that exists and is yours"
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        if temporary.exists():
+            _sync(temporary)
+            temporary.chmod(_default_mode())
+            temporary.replace(path)
+            _sync(path.parent)
+    except OSError as error:
+        if error.errno not in _OUR_DISK:
+            raise
+        raise CannotWrite(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _default_mode() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

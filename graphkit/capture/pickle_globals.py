@@ -1,0 +1,81 @@
+"""Which Python objects a pickle names, found without unpickling it.
+
+Loading a pickle imports and calls what it names; reading its opcodes (`pickletools.genops`) does neither.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from dataclasses import dataclass
+
+from graphkit.errors import CorruptFile
+
+_UNKNOWN = "?"
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """Names in a pickle.
+
+    Attributes:
+        names: `module.qualname` of every global.
+        resolved: False where a name is computed while unpickling, so that `names` may be incomplete.
+    """
+
+    names: frozenset[str]
+    resolved: bool
+
+
+def globals_in(data: bytes) -> Globals:
+    """Every global that the pickles in `data` (one, or several back to back) name.
+
+    Raises:
+        CorruptFile: not a pickle, or cut off.
+    """
+    names: set[str] = set()
+    resolved = True
+    offset = 0
+    try:
+        while offset < len(data):
+            found, good, offset = _one_pickle(data, offset)
+            names |= found
+            resolved = resolved and good
+            if data[offset : offset + 1] != b"\x80":  # legacy torch.save appends raw storages after its pickles
+                break
+    except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError) as error:
+        raise CorruptFile(f"the pickle in the file is damaged: {error}") from error
+    return Globals(frozenset(names), resolved)
+
+
+def _one_pickle(data: bytes, offset: int) -> tuple[set[str], bool, int]:
+    """Walk one pickle; strings are followed through the memo, because STACK_GLOBAL takes its names from the stack."""
+    names: set[str] = set()
+    resolved = True
+    recent: list[str] = []  # the strings pushed last; anything else that is pushed is _UNKNOWN
+    memo: dict[int, str] = {}
+    last = offset
+    for opcode, argument, position in pickletools.genops(data[offset:]):
+        last = offset + (position or 0)
+        match opcode.name:
+            case "GLOBAL" | "INST":
+                names.add(str(argument).replace(" ", "."))
+                recent.append(_UNKNOWN)
+            case "STACK_GLOBAL":
+                module, name = (recent + [_UNKNOWN, _UNKNOWN])[-2:] if len(recent) < 2 else recent[-2:]
+                if _UNKNOWN in (module, name):
+                    resolved = False
+                else:
+                    names.add(f"{module}.{name}")
+                recent.append(_UNKNOWN)
+            case "MEMOIZE":
+                memo[len(memo)] = recent[-1] if recent else _UNKNOWN
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                memo[int(argument)] = recent[-1] if recent else _UNKNOWN  # type: ignore[arg-type]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                recent.append(memo.get(int(argument), _UNKNOWN))  # type: ignore[arg-type]
+            case _ if isinstance(argument, str) and "UNICODE" in opcode.name:
+                recent.append(argument)
+            case _ if opcode.stack_after:
+                recent.append(_UNKNOWN)
+        del recent[:-4]
+    return names, resolved, last + 1

@@ -1,0 +1,68 @@
+"""`package.module:callable` on the command line: the user's own code, imported and called."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from graphkit.errors import BadCallable
+
+_SPEC = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
+
+
+def is_callable_spec(text: str) -> bool:
+    """Whether `text` has the form `package.module:callable`."""
+    return _SPEC.match(text) is not None
+
+
+def build(spec: str) -> Any:
+    """What the callable returns when called without arguments; an object that is a model already is returned as is.
+
+    The working directory is importable, as it is for `python -m`.
+
+    Raises:
+        BadCallable: it cannot be imported, is not there, or raises.
+    """
+    if not is_callable_spec(spec):
+        raise BadCallable(f"{spec!r} is not package.module:callable", remedy="for example my_project.models:resnet")
+    module_name, _, path = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        value: Any = importlib.import_module(module_name)
+    except Exception as error:
+        raise _failed(spec, f"cannot import `{module_name}`", error) from error
+    for part in path.split("."):
+        if not hasattr(value, part):
+            names = [n for n in dir(value) if not n.startswith("_")]
+            raise BadCallable(f"{spec}: there is no `{part}` in `{module_name}`", remedy=f"it has: {', '.join(names[:20])}")
+        value = getattr(value, part)
+    if _is_model(value):
+        return value
+    if not callable(value):
+        raise BadCallable(f"{spec} is a {type(value).__name__}, which cannot be called")
+    try:
+        return value()
+    except Exception as error:
+        raise _failed(spec, f"calling {spec}() failed", error) from error
+
+
+def _is_model(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def _failed(spec: str, what: str, error: Exception) -> BadCallable:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "importlib" not in f.filename and Path(f.filename) != Path(__file__)]
+    where = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else None
+    return BadCallable(
+        f"{what}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
+        where=where,
+        remedy="the callable takes no arguments and returns the model; it is looked up from the working directory",
+    )

@@ -1,0 +1,122 @@
+"""What a user asks of a capture, and what a source can do. Both cross process boundaries as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from graphkit.errors import BadDimRange, UnknownName
+from graphkit.shapes import DimRange, Sample, TensorSpec, symbols_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graphkit.model import Model
+
+Arrays = Mapping[str, "np.ndarray[Any, Any]"]
+
+VIA = ("export", "script", "trace")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRequest:
+    """How to capture a source.
+
+    Attributes:
+        shapes: Shape and dtype of inputs; symbols are dynamic dimensions.
+        dims: Ranges of the symbols.
+        samples: Values for inputs, from the command line: `.npy` files and Python scalars.
+        opset: Opset of the default domain; None for the exporter's own choice.
+        via: One way of capturing, instead of the ladder: `export`, `script` or `trace`.
+        submodule: Path of the part to convert: `decoder.layers`.
+        architecture: `package.module:callable` that builds the module a weights file belongs to.
+        trust: Whether code named by the file may run.
+        seed: Seed of the sample values.
+    """
+
+    shapes: tuple[TensorSpec, ...] = ()
+    dims: tuple[DimRange, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    opset: int | None = None
+    via: str | None = None
+    submodule: str | None = None
+    architecture: str | None = None
+    trust: bool = False
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "shapes": [[s.name, s.dtype, None if s.shape is None else list(s.shape)] for s in self.shapes],
+            "dims": [[d.symbol, d.min, d.opt, d.max] for d in self.dims],
+            "samples": [
+                [s.name, str(s.value.resolve()), True] if isinstance(s.value, Path) else [s.name, s.value, False]
+                for s in self.samples
+            ],
+            "opset": self.opset,
+            "via": self.via,
+            "submodule": self.submodule,
+            "architecture": self.architecture,
+            "trust": self.trust,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CaptureRequest:
+        return cls(
+            shapes=tuple(TensorSpec(n, t, None if s is None else tuple(s)) for n, t, s in data["shapes"]),
+            dims=tuple(DimRange(*d) for d in data["dims"]),
+            samples=tuple(Sample(n, Path(v) if is_path else v) for n, v, is_path in data["samples"]),
+            opset=data["opset"],
+            via=data["via"],
+            submodule=data["submodule"],
+            architecture=data["architecture"],
+            trust=data["trust"],
+            seed=data["seed"],
+        )
+
+
+class Source(Protocol):
+    """Something that can be captured as a `Model`, and run for comparison with it."""
+
+    @property
+    def name(self) -> str:
+        """What to call it: a file name or `package.module:callable`."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """What runs it: `torch 2.13.0 (cpu)`. Known after `capture`."""
+        ...
+
+    def capture(self, request: CaptureRequest) -> Model:
+        """Capture it.
+
+        Raises:
+            Refused: it cannot be captured faithfully. `BadRequest`: the request or the file is bad.
+        """
+        ...
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        """Run it on inputs named as in the captured model; returns outputs named likewise."""
+        ...
+
+
+def check_dims(dims: tuple[DimRange, ...], specs: tuple[TensorSpec, ...]) -> None:
+    """Refuse a range for a symbol that stands in no shape, or two ranges for one.
+
+    Raises:
+        UnknownName, BadDimRange
+    """
+    symbols = symbols_of(specs)
+    for position, each in enumerate(dims):
+        if each.symbol not in symbols:
+            known = f"the shapes have {', '.join(symbols)}" if symbols else "no shape has a symbol"
+            example = specs[0].name if specs else "x"
+            raise UnknownName(
+                f"--dim {each}: no input has a dimension called `{each.symbol}`; {known}",
+                remedy=f"name the dimension in a shape: --shape {example}={each.symbol},...",
+            )
+        if any(other.symbol == each.symbol for other in dims[:position]):
+            raise BadDimRange(f"dimension `{each.symbol}` is given two ranges", remedy="give --dim once per symbol")

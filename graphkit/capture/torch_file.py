@@ -1,0 +1,87 @@
+"""PyTorch files, and `package.module:callable`: loaded, captured and run in a child process.
+
+The parent never imports torch; a file that crashes the framework is one clear error.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphkit import isolate
+from graphkit.capture import torch_archive
+from graphkit.capture.request import Arrays, CaptureRequest, Source
+from graphkit.errors import ExtraMissing
+from graphkit.model import Model, load
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def recognise(path: Path, head: bytes, request: CaptureRequest) -> Source | None:
+    """The source for a PyTorch file, or None. Starts the child, so that it imports torch meanwhile.
+
+    Raises:
+        CorruptFile, UntrustedSource, ArchitectureMissing: seen from the file's bytes.
+    """
+    archive = torch_archive.recognise(path, head)
+    if archive is None:
+        return None
+    _torch_worker()
+    return IsolatedSource(path.name, {"file": str(path.resolve())})
+
+
+class IsolatedSource:
+    """A source that lives in the torch child."""
+
+    def __init__(self, name: str, spec: dict[str, str]) -> None:
+        self.name = name
+        self.label = "torch"
+        self._spec = spec
+        self._folder = tempfile.TemporaryDirectory(prefix="graphkit-")
+        self._worker = _torch_worker()
+
+    def capture(self, request: CaptureRequest) -> Model:
+        """Capture in the child; see `Source.capture`."""
+        target = Path(self._folder.name) / "captured.onnx"
+        reply = self._worker.call(
+            "graphkit.capture.torch_child:capture",
+            spec=self._spec,
+            name=self.name,
+            request=request.to_json(),
+            target=str(target),
+        )
+        self.label = reply["label"]
+        return load(target)
+
+    def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        """Run in the child; see `Source.run`."""
+        from graphkit.tensor_files import read_tensors, write_tensors
+
+        given, made = (Path(tempfile.mkdtemp(dir=self._folder.name)) for _ in range(2))
+        try:
+            entries = write_tensors(inputs, given)
+            return read_tensors(
+                self._worker.call("graphkit.capture.torch_child:run", inputs=entries, folder=str(made))
+            )
+        finally:
+            shutil.rmtree(given)
+            shutil.rmtree(made)
+
+
+class CallableSource(IsolatedSource):
+    """`package.module:callable`."""
+
+    def __init__(self, spec: str) -> None:
+        super().__init__(spec, {"callable": spec})
+
+
+def _torch_worker() -> isolate.Worker:
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("onnxscript") is None:
+        raise ExtraMissing("PyTorch models need PyTorch", remedy="pip install 'graphkit-onnx[torch]'")
+    worker = isolate.worker("PyTorch", preload=("torch", "torch.onnx", "onnxscript"))
+    worker.start()
+    return worker

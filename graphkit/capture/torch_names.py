@@ -1,0 +1,170 @@
+"""Names of outputs and dimensions, and the user's source line on every node, for graphs that torch exported."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphkit.capture.torch_source_line import line_of
+from graphkit.errors import CaptureFailed
+from graphkit.model import SourceLine, set_provenance
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def named_outputs(result: Any) -> list[tuple[str, Any]]:
+    """Leaves of what `forward` returned, named by dict key, field name or position.
+
+    A single tensor is `output`, the items of a tuple `output_0`, `output_1`, those of a dict their keys; inside
+    each, the path with dots: `hidden.0`.
+
+    Raises:
+        CaptureFailed: a leaf is neither tensor, number nor None.
+    """
+    import torch
+    from torch.utils import _pytree as pytree  # the only place that torch names leaves
+
+    leaves, _ = pytree.tree_flatten_with_path(result)
+    named: list[tuple[str, Any]] = []
+    for path, leaf in leaves:
+        if leaf is None:
+            continue
+        if not isinstance(leaf, torch.Tensor | int | float | bool):
+            raise CaptureFailed(
+                f"the model returns a {type(leaf).__name__}, which holds no tensors that torch can see",
+                remedy="return tensors, or a tuple, list, dict or namedtuple of tensors",
+            )
+        named.append((_path_name(path), leaf))
+    return _unique(named)
+
+
+def rename_io(graph: ir.Graph, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """Give a graph's inputs and outputs these names, by position; other values step aside."""
+    import onnx_ir as ir
+
+    for position, value in enumerate(graph.outputs):
+        if value.is_graph_input() or value.is_initializer() or value in list(graph.outputs)[:position]:
+            node = ir.node("Identity", [value])  # a name of its own for an output that is an input, or another output
+            node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
+            graph.append(node)
+            graph.outputs[position] = node.outputs[0]
+    wanted = dict(zip(graph.inputs, inputs, strict=True)) | dict(zip(graph.outputs, outputs, strict=True))
+    taken = set(wanted.values())
+    for value in _values(graph):
+        if value not in wanted and value.name in taken:
+            _rename(graph, value, _free_name(value.name, taken))
+    for value in wanted:
+        value.name = f"graphkit renames {id(value)}"
+    for value, name in wanted.items():
+        value.name = name
+
+
+def rename_dims(model: ir.Model, names: Mapping[str, str]) -> None:
+    """Replace symbols in the shape of every value, also inside expressions: `2*s77` becomes `2*batch`."""
+    import onnx_ir as ir
+
+    if not names:
+        return
+    word = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
+    for value in _all_values(model):
+        if value.shape is None or not any(isinstance(d, ir.SymbolicDim) for d in value.shape):
+            continue
+        dims = [
+            word.sub(lambda m: names[m.group()], d.value) if isinstance(d, ir.SymbolicDim) and d.value else d
+            for d in value.shape
+        ]
+        value.shape = ir.Shape(dims)
+
+
+def keep_provenance(model: ir.Model) -> None:
+    """Turn torch's node metadata into source lines, and drop the rest: it holds absolute paths and repeats itself."""
+    for node in model.graph.all_nodes():
+        _from_torch_metadata(node)
+    for function in model.functions.values():
+        for node in function.all_nodes():
+            _from_torch_metadata(node)
+    for value in _all_values(model):
+        for key in [k for k in value.metadata_props if k.startswith("pkg.")]:
+            del value.metadata_props[key]
+    for key in [k for k in model.graph.metadata_props if k.startswith("pkg.")]:
+        del model.graph.metadata_props[key]
+
+
+def _from_torch_metadata(node: ir.Node) -> None:
+    metadata = node.metadata_props
+    classes = _literal_list(metadata.get("pkg.torch.onnx.class_hierarchy"))
+    scopes = _literal_list(metadata.get("pkg.torch.onnx.name_scopes"))
+    module = next((s for s in reversed(scopes[:-1]) if s and s not in _NO_MODULE), "")
+    line = line_of(metadata.get("pkg.torch.onnx.stack_trace", ""), module, classes[:-1])
+    if line is None and module:
+        line = SourceLine(module)
+    for key in [k for k in metadata if k.startswith("pkg.") or k == "namespace"]:
+        del metadata[key]
+    set_provenance(node, [line] if line else [])
+
+
+# torch.export's name for the module stack of nodes that its own passes insert.
+_NO_MODULE = {"_empty_nn_module_stack_from_metadata_hook"}
+
+
+def _literal_list(text: str | None) -> list[str]:
+    try:
+        value = ast.literal_eval(text or "[]")
+    except (ValueError, SyntaxError):
+        return []
+    return [str(v) for v in value] if isinstance(value, list) else []
+
+
+def _path_name(path: tuple[Any, ...]) -> str:
+    if not path:
+        return "output"
+    keys = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path]
+    if hasattr(path[0], "idx"):
+        keys[0] = f"output_{keys[0]}"
+    return ".".join(keys)
+
+
+def _unique(named: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    seen: set[str] = set()
+    result = []
+    for name, value in named:
+        result.append((_free_name(name, seen), value))
+        seen.add(result[-1][0])
+    return result
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        candidate, number = f"{name}_{number}", number + 1
+    taken.add(candidate)
+    return candidate
+
+
+def _rename(graph: ir.Graph, value: ir.Value, name: str) -> None:
+    if value.name in graph.initializers and graph.initializers[value.name] is value:
+        graph.initializers.pop(value.name)
+        value.name = name
+        graph.initializers[name] = value
+    else:
+        value.name = name
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    values = [*graph.inputs, *graph.initializers.values()]
+    values.extend(output for node in graph.all_nodes() for output in node.outputs)
+    for inner in graph.subgraphs():
+        if inner is not graph:
+            values.extend([*inner.inputs, *inner.initializers.values()])
+    return values
+
+
+def _all_values(model: ir.Model) -> list[ir.Value]:
+    values = _values(model.graph)
+    for function in model.functions.values():
+        values.extend(function.inputs)
+        values.extend(output for node in function.all_nodes() for output in node.outputs)
+    return values

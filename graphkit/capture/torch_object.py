@@ -1,0 +1,17 @@
+"""PyTorch objects of the Python API, captured in the caller's own process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphkit.capture.request import Source
+from graphkit.capture.torch_module import TorchSource
+
+
+def recognise(target: Any) -> Source | None:
+    """The source for a module, TorchScript, GraphModule or ExportedProgram.
+
+    Raises:
+        NotAModel: another object of torch's.
+    """
+    return TorchSource(target)

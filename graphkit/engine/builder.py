@@ -1,0 +1,280 @@
+"""What an engine is asked for, what comes back, and which library builds it.
+
+Adding a target is one file with a `Builder` and one line in `BUILDERS`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from graphkit import atomic, isolate
+from graphkit.engine import plan, refusal
+from graphkit.engine.profiles import Profile, prove, prover
+from graphkit.errors import BuildFailed, ExtraMissing, GpuRequired, Lacking, NativeCrash, TimedOut, UnknownTarget
+from graphkit.model import Finding, Model, file_sha256
+from graphkit.shapes import DimRange
+
+BUILDERS = {
+    "tensorrt": "graphkit.engine.tensorrt:TensorRTBuilder",
+    "rtx": "graphkit.engine.rtx:RtxBuilder",
+}
+"""Name -> class, imported when it is needed; the first that can build here is the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        model: The graph. Its own declared ranges count, where `dims` says nothing else.
+        dims: Ranges of symbolic dimensions of its inputs.
+        compute_capabilities: `8.6`; () means the library's portable default (TensorRT-RTX: 8.0 and later; TensorRT:
+            the GPU of this machine).
+        tf32: Whether float32 matrix products may run in TF32, which keeps 10 bits of mantissa.
+    """
+
+    model: Model
+    dims: tuple[DimRange, ...] = ()
+    compute_capabilities: tuple[str, ...] = ()
+    tf32: bool = True
+
+    @property
+    def ranges(self) -> tuple[DimRange, ...]:
+        """The model's ranges of dimensions that its inputs still have, and over them those of the request."""
+        symbols = self.model.signature.symbols
+        known = {d.symbol: d for d in self.model.dims if d.symbol in symbols}
+        return tuple((known | {d.symbol: d for d in self.dims}).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine file that was built and read back.
+
+    Attributes:
+        path: The file.
+        kind: Library that builds and runs it.
+        version: That library's version; no other release runs the file.
+        targets: Compute capabilities that it runs on; `later` where newer ones are included.
+        size: Bytes of the file.
+        sha256: Digest of the file.
+        model_sha256: Digest of the ONNX file that it was built from.
+        layers: Number of layers of the network before fusion.
+        seconds: Wall time, proof of the profile included.
+        tf32: Whether TF32 is allowed in it.
+        profile: Sizes that it accepts.
+        precision: Dtypes that it really has: of `inputs` and `outputs` by name, of `weights` in bytes by dtype, of
+            `compute` (convolutions and matrix products) in layers by dtype.
+        findings: What the library warned of, and what it changed.
+    """
+
+    path: Path
+    kind: Literal["tensorrt-rtx", "tensorrt"]
+    version: str
+    targets: tuple[str, ...]
+    size: int
+    sha256: str
+    model_sha256: str
+    layers: int
+    seconds: float
+    tf32: bool
+    profile: Profile
+    precision: dict[str, dict[str, Any]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+
+
+class Builder(Protocol):
+    """A library that builds engines."""
+
+    name: str
+
+    def available(self) -> Lacking | None:
+        """None, or the error that `build` would raise here."""
+
+    def warm_up(self) -> None:
+        """Start what takes time (imports in a child), and return at once."""
+
+    def build(self, request: BuildRequest, output: Path) -> Engine:
+        """Build `output`, whole or not at all.
+
+        Raises:
+            BadDimRange, UnknownName, ShapeMissing, TargetUnsupported: see `profiles.prove`.
+            TargetUnsupported: the library takes some node, input or output not, or not as it is.
+            BuildFailed: it took the graph but could not build it.
+            UnknownTarget: a compute capability that it does not know.
+            CannotWrite, NativeCrash, OutOfMemory, ExtraMissing, GpuRequired: what they say.
+        """
+
+    def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run an engine that `build` made once on this machine's GPU: numpy arrays by name.
+
+        Raises:
+            GpuRequired: there is no GPU.
+            CorruptFile: the file is no longer the one that was built.
+            BadSample: it does not take these inputs.
+        """
+
+
+def choose(backend: str | None = None) -> Builder:
+    """The builder to use: the one that is named, or TensorRT where it is installed with a GPU, or TensorRT-RTX.
+
+    Raises:
+        UnknownTarget: there is no such backend.
+        ExtraMissing, GpuRequired: it cannot build here.
+    """
+    if backend is not None and backend not in BUILDERS:
+        raise UnknownTarget(f"unknown backend {backend!r}", remedy=f"--backend {' or --backend '.join(BUILDERS)}")
+    lacks: Lacking | None = None
+    for name in [backend] if backend else BUILDERS:
+        builder = _load(name)
+        lacks = builder.available()
+        if lacks is None:
+            return builder
+    assert lacks is not None  # BUILDERS is not empty; without a name, the last one's lack is the cheapest to fix
+    raise lacks
+
+
+def _load(name: str) -> Builder:
+    module, _, attribute = BUILDERS[name].partition(":")
+    builder: Builder = getattr(importlib.import_module(module), attribute)()
+    return builder
+
+
+def missing(package: str, extra: str) -> ExtraMissing | None:
+    """The error for a library that is not installed, else None; does not import it."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    message = f"the Python package `{package}` is not installed"
+    return ExtraMissing(message, remedy=f"pip install 'graphkit-onnx[{extra}]'")
+
+
+@functools.cache
+def visible_gpus() -> tuple[str, ...]:
+    """Compute capability of each GPU that the driver shows; () without a driver that works.
+
+    Asked in a child of its own: cuInit in a user's process would break every process that it forks later.
+    """
+    child = isolate.Worker("CUDA driver")
+    try:
+        return tuple(child.call("graphkit.engine.trt_child:gpu_capabilities", timeout=30.0))
+    except (NativeCrash, TimedOut):
+        return ()
+    finally:
+        child.close()
+
+
+# --- what the libraries share ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """One of NVIDIA's two libraries, and the child that it lives in.
+
+    Attributes:
+        title: What people call it.
+        kind: What its engines are.
+        rtx: Whether it is TensorRT-RTX.
+        worker: The child.
+    """
+
+    title: str
+    kind: Literal["tensorrt-rtx", "tensorrt"]
+    rtx: bool
+    worker: isolate.Worker
+
+
+def build(library: Library, request: BuildRequest, output: Path) -> Engine:
+    """Prove the profile, build in the child, read the file back; only then does it appear at `output`."""
+    started = time.perf_counter()
+    library.worker.start()  # its imports overlap with the proof
+    prover().start()
+    with atomic.replacing(output) as temporary, tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
+        profile = prove(request.model, request.ranges)
+        copy, *_ = request.model.save(Path(folder, "model.onnx"))  # never the user's path: parsers follow links
+        reply = library.worker.call(
+            "graphkit.engine.trt_child:build",
+            model_path=str(copy),
+            engine_path=str(temporary),
+            profile={name: [list(sizes) for sizes in triple] for name, triple in profile.shapes.items()},
+            capabilities=list(request.compute_capabilities),
+            tf32=request.tf32,
+            rtx=library.rtx,
+        )
+        refusal.check(reply, request.model, library.title)
+        header = _read_back(temporary, reply, request, library)
+        return Engine(
+            path=Path(output),
+            kind=header.kind,
+            version=header.version,
+            targets=tuple(t for t in header.targets if t not in reply["unfit"]) or visible_gpus()[:1],
+            size=header.size,
+            sha256=file_sha256(temporary),
+            model_sha256=file_sha256(copy),
+            layers=reply["layers"],
+            seconds=time.perf_counter() - started,
+            tf32=reply["tf32"],
+            profile=profile,
+            precision={
+                "inputs": reply["inputs"],
+                "outputs": reply["outputs"],
+                "weights": _weight_bytes(request.model),
+                "compute": reply["compute"],
+            },
+            findings=refusal.findings(reply, request.model, library.title),
+        )
+
+
+def _read_back(path: Path, reply: Mapping[str, Any], request: BuildRequest, library: Library) -> plan.Plan:
+    """The header of what was written; it must say what was asked for."""
+    header = plan.read(path)
+    asked, tf32 = set(request.compute_capabilities), request.tf32
+    said = f"{header.kind} {header.version} for {', '.join(header.targets)}, TF32 {reply['tf32']}"
+    right_targets = not library.rtx or not asked or set(header.targets) == asked
+    if header.kind != library.kind or not right_targets or reply["tf32"] is not tf32:
+        raise BuildFailed(
+            f"{library.title} built something else than was asked for: {said}",
+            details=(f"asked for: {library.kind} for {', '.join(sorted(asked)) or 'the default'}, TF32 {tf32}",),
+        )
+    return header
+
+
+def _weight_bytes(model: Model) -> dict[str, int]:
+    sizes: Counter[str] = Counter()
+    for graph in (model.ir.graph, *model.ir.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                sizes[refusal.dtype_name(value.const_value.dtype)] += value.const_value.nbytes
+    return dict(sorted(sizes.items()))
+
+
+def run(library: Library, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Run `engine` in the child on numpy arrays; see `Builder.run`."""
+    import numpy as np
+
+    if not visible_gpus():
+        raise GpuRequired(
+            f"running a {library.title} engine needs an NVIDIA GPU; the driver shows none",
+            remedy="run it on a machine with one: `graphkit doctor` says what is missing here",
+        )
+    with tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
+        fed, made = Path(folder, "in.npz"), Path(folder, "out.npz")
+        np.savez(fed, *inputs.values())
+        names = library.worker.call(
+            "graphkit.engine.trt_child:run_engine",
+            engine_path=str(engine.path),
+            inputs_npz=str(fed),
+            outputs_npz=str(made),
+            rtx=library.rtx,
+            sha256=engine.sha256,
+            inputs=list(inputs),
+        )
+        with np.load(made, allow_pickle=False) as file:
+            return {name: file[f"arr_{index}"] for index, name in enumerate(names)}

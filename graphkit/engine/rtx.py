@@ -1,0 +1,70 @@
+"""TensorRT-RTX, ahead of time: engines for every RTX GPU, built on a machine without any."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graphkit import isolate
+from graphkit.engine import builder
+from graphkit.engine.builder import BuildRequest, Engine, Library
+from graphkit.engine.profiles import prover
+from graphkit.errors import Lacking, UnknownTarget
+
+
+class RtxBuilder:
+    """Builds with TensorRT-RTX; no GPU needed. Without named compute capabilities: 8.0 and later."""
+
+    name = "rtx"
+
+    def available(self) -> Lacking | None:
+        return builder.missing("tensorrt_rtx", "trt")
+
+    def warm_up(self) -> None:
+        if self.available() is None:
+            _library().worker.start()
+            prover().start()
+
+    def build(self, request: BuildRequest, output: Path) -> Engine:
+        lacks = self.available()
+        if lacks is not None:
+            raise lacks
+        library = _library()
+        if request.compute_capabilities:
+            _check_capabilities(request.compute_capabilities, library)
+        return builder.build(library, request, output)
+
+    def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        lacks = self.available()
+        if lacks is not None:
+            raise lacks
+        return builder.run(_library(), engine, inputs)
+
+
+def _library() -> Library:
+    worker = isolate.worker(
+        "TensorRT-RTX",
+        preload=(
+            "tensorrt_rtx",
+            "polygraphy.backend.trt",
+            "polygraphy.backend.tensorrt_rtx",
+            "graphkit.engine.trt_child",
+        ),
+        env={"POLYGRAPHY_USE_TENSORRT_RTX": "1"},  # read when Polygraphy is imported, for the whole process
+    )
+    return Library("TensorRT-RTX", "tensorrt-rtx", True, worker)
+
+
+def _check_capabilities(asked: tuple[str, ...], library: Library) -> None:
+    known: list[str] = library.worker.call("graphkit.engine.trt_child:known_capabilities")
+    for capability in asked:
+        if not re.fullmatch(r"[0-9]+\.[0-9]", capability) or capability not in known:
+            raise UnknownTarget(
+                f"TensorRT-RTX builds for no compute capability {capability!r}",
+                remedy=f"--cc with any of {','.join(known)}; without --cc: 8.0 and later",
+                data={"known": known},
+            )
+    if len(set(asked)) != len(asked):
+        raise UnknownTarget(f"a compute capability is named twice: {','.join(asked)}", remedy="name each one once")

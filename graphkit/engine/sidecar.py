@@ -1,0 +1,64 @@
+"""What an engine file cannot say about itself, as JSON beside it."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import graphkit
+from graphkit import atomic
+from graphkit.engine.builder import BuildRequest, Engine
+
+SCHEMA = "graphkit.engine/1"
+
+
+def path_for(engine: Path) -> Path:
+    """`m.engine` -> `m.engine.json`."""
+    return engine.with_name(f"{engine.name}.json")
+
+
+def write(engine: Engine, request: BuildRequest) -> Path:
+    """Write the sidecar of an engine that was just built; returns its path.
+
+    The same engine of the same model gives the same bytes: no times, no paths, sorted keys.
+
+    Raises:
+        CannotWrite: the folder is read-only.
+    """
+    path = path_for(engine.path)
+    text = json.dumps(describe(engine, request), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    atomic.write_bytes(path, (text + "\n").encode())
+    return path
+
+
+def describe(engine: Engine, request: BuildRequest) -> dict[str, Any]:
+    """The content of the sidecar, schema `graphkit.engine/1`."""
+    return {
+        "schema": SCHEMA,
+        "engine": {
+            "name": engine.path.name,
+            "kind": engine.kind,
+            "sha256": engine.sha256,
+            "size": engine.size,
+            "layers": engine.layers,
+        },
+        "model": {
+            "sha256": engine.model_sha256,
+            "signature": request.model.signature.to_json(),
+            "opset": request.model.opset,
+            "nodes": request.model.node_count,
+            "origin": request.model.origin.to_json(),
+        },
+        "versions": {
+            engine.kind: engine.version,
+            "polygraphy": metadata.version("polygraphy"),
+            "graphkit": graphkit.__version__,
+        },
+        "targets": list(engine.targets),
+        "profiles": [engine.profile.to_json()],
+        "tf32": engine.tf32,
+        "precision": engine.precision,
+        "findings": [finding.to_json() for finding in engine.findings],
+    }

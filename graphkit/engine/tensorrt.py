@@ -1,0 +1,61 @@
+"""NVIDIA TensorRT: an engine tuned on, and for, the GPU of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graphkit import isolate
+from graphkit.engine import builder
+from graphkit.engine.builder import BuildRequest, Engine, Library
+from graphkit.engine.profiles import prover
+from graphkit.errors import GpuRequired, Lacking, UnknownTarget
+
+
+class TensorRTBuilder:
+    """Builds with TensorRT, which measures its kernels: the GPU that the engine is for must be in this machine."""
+
+    name = "tensorrt"
+
+    def available(self) -> Lacking | None:
+        lacks = builder.missing("tensorrt", "tensorrt")
+        if lacks is not None or builder.visible_gpus():
+            return lacks
+        return GpuRequired(
+            "TensorRT builds only on the GPU that the engine is for; the driver shows none",
+            remedy="--backend rtx builds without a GPU; `graphkit doctor` says what is missing here",
+        )
+
+    def warm_up(self) -> None:
+        if self.available() is None:
+            _library().worker.start()
+            prover().start()
+
+    def build(self, request: BuildRequest, output: Path) -> Engine:
+        lacks = self.available()
+        if lacks is not None:
+            raise lacks
+        here = builder.visible_gpus()[0]
+        if request.compute_capabilities not in ((), (here,)):
+            raise UnknownTarget(
+                f"TensorRT builds only for the GPU of this machine ({here}), "
+                f"not for {','.join(request.compute_capabilities)}",
+                remedy="--backend rtx builds for other GPUs",
+            )
+        return builder.build(_library(), request, output)
+
+    def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        lacks = self.available()
+        if lacks is not None:
+            raise lacks
+        return builder.run(_library(), engine, inputs)
+
+
+def _library() -> Library:
+    worker = isolate.worker(
+        "TensorRT",
+        preload=("tensorrt", "polygraphy.backend.trt", "graphkit.engine.trt_child"),
+        env={"POLYGRAPHY_USE_TENSORRT_RTX": "0"},  # whatever the user's shell says
+    )
+    return Library("TensorRT", "tensorrt", False, worker)
