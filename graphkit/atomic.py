@@ -11,7 +11,6 @@ from pathlib import Path
 
 from graphkit.errors import CannotWrite
 
-
 _OUR_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
 

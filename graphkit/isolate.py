@@ -43,6 +43,7 @@ class Worker:
         self._process: subprocess.Popen[str] | None = None
         self._replies: queue.Queue[str | None] = queue.Queue()
         self._log: IO[bytes] | None = None
+        self._log_start = 0  # of what the current call printed
         self._busy = threading.Lock()
 
     def start(self) -> None:
@@ -83,6 +84,8 @@ class Worker:
         self.start()
         assert self._process is not None
         assert self._process.stdin is not None
+        assert self._log is not None
+        self._log_start = os.fstat(self._log.fileno()).st_size
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -148,8 +151,8 @@ class Worker:
     def _last_lines(self) -> tuple[str, ...]:
         if self._log is None:
             return ()
-        self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, self._log.tell() - 4096))
+        end = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(self._log_start, end - 4096))
         text = self._log.read().decode("utf-8", "replace")
         return tuple(line.strip()[:200] for line in text.splitlines() if line.strip())[-_LAST_LINES:]
 

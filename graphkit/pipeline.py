@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from graphkit import atomic, events
 from graphkit.capture.registry import recognise
-from graphkit.capture.request import CaptureRequest, Source
+from graphkit.capture.request import CaptureRequest, RunnableSource, Source
 from graphkit.errors import BadOption, GraphkitError, UnknownTarget
 from graphkit.model import Model
 from graphkit.result import ConvertResult, Stage
 from graphkit.shapes import DimRange, Sample, TensorSpec
 
 if TYPE_CHECKING:
-    from graphkit.engine.builder import Builder, Engine
+    from graphkit.engine.builder import Builder, BuildRequest, Engine
+    from graphkit.parity.runners import Runner
     from graphkit.parity.verdict import ParityReport
 
 TARGETS = {"onnx": ".onnx", "trt": ".engine"}
@@ -186,10 +187,12 @@ def _convert(source: Any, request: ConvertRequest, state: _Progress) -> None:
         state.warnings.extend(captured.origin.findings)
         way = captured.origin.rungs[-1].name if captured.origin.rungs else captured.origin.kind
         stage.describe(f"{way}, opset {captured.opset}", captured)
+        if builder is not None:
+            builder.check(_build_request(captured, request))
     model = _optimise(captured, request, state)
     with tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
         with _stage(state, "validate") as stage:
-            proof = _validate(source, captured_as, captured, model, request, Path(folder), state)
+            proof = _validate(captured_as, captured, model, request, Path(folder), state)
             stage.detail = proof.summary
         if request.to == "onnx":
             _publish_onnx(model, output, state)
@@ -208,7 +211,11 @@ def _optimise(captured: Model, request: ConvertRequest, state: _Progress) -> Mod
             stage.skip(reason)
             return captured
         model = simplify.simplify(captured)
-        stage.describe(f"{model.origin.steps[-1]}: {captured.node_count} -> {model.node_count} nodes", model)
+        change = f"{model.origin.steps[-1]}: {captured.node_count} -> {model.node_count} nodes"
+        if model.node_count > captured.node_count:  # it takes newer operators (Gelu) apart
+            stage.describe(f"{change}, not kept", captured)
+            return captured
+        stage.describe(change, model)
         state.model = model
         return model
 
@@ -225,15 +232,8 @@ class _Proof:
 
 
 def _validate(
-    source: Any,
-    captured_as: Source,
-    captured: Model,
-    model: Model,
-    request: ConvertRequest,
-    folder: Path,
-    state: _Progress,
+    captured_as: Source, captured: Model, model: Model, request: ConvertRequest, folder: Path, state: _Progress
 ) -> _Proof:
-    from graphkit.capture.onnx_file import OnnxSource
     from graphkit.parity.check import check
     from graphkit.parity.inputs import fixed_sizes, plan_inputs
     from graphkit.parity.runners import OrtRunner
@@ -245,13 +245,10 @@ def _validate(
     given = {s.name: s.value for s in request.samples if s.name in names}
     fixed = fixed_sizes(plans, given)
     points = choose_sizes(captured.signature, captured.dims, [captured.origin.sizes], fixed=fixed)
-    candidates: list[OrtRunner] = []
-    reference: Any = captured_as
-    if isinstance(captured_as, OnnxSource):
-        reference = OrtRunner(_saved(captured, folder / "source.onnx"), optimize=False, name="source")
-    else:
-        path = _saved(captured, folder / "captured.onnx")
-        candidates.append(OrtRunner(path, optimize=False, name="captured ONNX"))
+    as_captured = OrtRunner(_saved(captured, folder / "captured.onnx"), optimize=False, name="captured ONNX")
+    runnable = isinstance(captured_as, RunnableSource)
+    reference: Runner = captured_as if isinstance(captured_as, RunnableSource) else as_captured
+    candidates = [as_captured] if runnable else []
     path = _saved(model, folder / "model.onnx")
     what = "optimised ONNX" if model is not captured else "ONNX"
     candidates.append(OrtRunner(path, optimize=True, name=what))
@@ -276,9 +273,8 @@ def _publish_engine(
 ) -> None:
     """Build under another name; the engine gets its own once it has passed, or cannot be run here."""
     from graphkit.engine import sidecar
-    from graphkit.engine.builder import BuildRequest
 
-    asked = BuildRequest(model, model.dims, request.compute_capabilities, request.tf32)
+    asked = _build_request(model, request)
     with atomic.replacing(output) as temporary:
         with _stage(state, "build") as stage:
             engine = builder.build(asked, temporary)
@@ -371,13 +367,21 @@ def _warm_up(request: ConvertRequest) -> Builder | None:
     from graphkit.parity import runners
     from graphkit.rewrite import simplify
 
-    builder = choose(request.backend) if request.to == "trt" else None
+    # TensorRT builds for the GPU of this machine alone; named targets are TensorRT-RTX's business.
+    backend = request.backend or ("rtx" if request.compute_capabilities else None)
+    builder = choose(backend) if request.to == "trt" else None
     if request.optimize:
         simplify.warm_up()
     runners.warm_up()
     if builder is not None:
         builder.warm_up()
     return builder
+
+
+def _build_request(model: Model, request: ConvertRequest) -> BuildRequest:
+    from graphkit.engine.builder import BuildRequest
+
+    return BuildRequest(model, model.dims, request.compute_capabilities, request.tf32)
 
 
 @dataclass(slots=True)
@@ -454,4 +458,4 @@ def _stem(name: str) -> str:
     return name.rpartition(":")[2] if ":" in name else Path(name).stem
 
 
-__all__ = ["ConvertRequest", "as_ranges", "as_specs", "capture", "convert", "run"]
+__all__ = ["ConvertRequest", "ConvertResult", "as_ranges", "as_specs", "capture", "convert", "run"]

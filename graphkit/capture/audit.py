@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from graphkit.capture.torch_source_line import shown
@@ -60,7 +60,7 @@ def refuse_state(changes: Iterable[tuple[str, SourceLine | None]], *, name: str,
 
 
 def output_shapes(
-    declared: Mapping[str, Shape | None], observed: list[tuple[Mapping[str, int], Mapping[str, tuple[int, ...]]]]
+    declared: Mapping[str, Shape | None], observed: Sequence[tuple[Mapping[str, int], Mapping[str, tuple[int, ...]]]]
 ) -> dict[str, Shape]:
     """Shapes of the outputs that agree with what the source really returned.
 
@@ -96,7 +96,9 @@ def _dimension(declared: Dim, runs: list[tuple[Mapping[str, int], int]], free: s
     if len({tuple(sizes.values()) for sizes, _ in runs}) > 1 or not symbols:
         candidates.append(first)
     candidates.extend(symbols)
-    candidates.extend(f"{first // first_sizes[s]}*{s}" for s in symbols if first_sizes[s] and not first % first_sizes[s])
+    candidates.extend(
+        f"{first // first_sizes[s]}*{s}" for s in symbols if first_sizes[s] and not first % first_sizes[s]
+    )
     candidates.extend(f"{s} + {first - first_sizes[s]}" for s in symbols if first > first_sizes[s])
     for candidate in candidates:
         if all(evaluate(candidate, sizes) == size for sizes, size in runs):
@@ -148,7 +150,7 @@ def _assignment(module: Any, attribute: str) -> SourceLine | None:
             continue
         tree = ast.parse(textwrap.dedent("".join(source)))
         for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name != "__init__"):
-            line = next((n.lineno for n in ast.walk(function) if _writes(n, name)), None)
+            line = next((getattr(n, "lineno", None) for n in ast.walk(function) if _writes(n, name)), None)
             if line is not None and file is not None:
                 return SourceLine(path, shown(file), start + line - 1, f"{cls.__name__}.{function.name}")
     return None

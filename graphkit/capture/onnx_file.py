@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphkit.capture.request import Arrays, CaptureRequest, Source, check_dims
+from graphkit.capture.request import CaptureRequest, Source, check_dims
 from graphkit.errors import (
     BadOption,
     CorruptFile,
@@ -20,7 +20,6 @@ from graphkit.model import Model, load
 from graphkit.shapes import Dim, TensorSpec
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
 
 _MAX_EXPANDED_NODES = 1_000_000  # of model-local functions: 31 nested ones reach 2^30 nodes from a 2 kB file
@@ -42,11 +41,6 @@ class OnnxSource:
     def __init__(self, path: Path) -> None:
         self.name = path.name
         self._path = path
-        self._runner: Any = None
-
-    @property
-    def label(self) -> str:
-        return str(self._runner.label) if self._runner else "onnxruntime"
 
     def capture(self, request: CaptureRequest) -> Model:
         """Load and check the file; see `Source.capture`."""
@@ -61,10 +55,6 @@ class OnnxSource:
         model = replace(model, ir=_named(model, request), dims=request.dims or model.dims)
         check_dims(model.dims, model.signature.inputs)
         return model
-
-    def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
-        """Run the file as it stands; see `Source.run`."""
-        raise NotImplementedError  # the pipeline runs ONNX through the parity room's runner
 
 
 def _refuse_options(request: CaptureRequest, name: str) -> None:
@@ -146,7 +136,9 @@ def _wanted(have: TensorSpec, want: TensorSpec | None) -> Iterator[Dim]:
         yield from want.shape or () if want is not None else ()
         return
     if want is not None and len(want.shape or ()) != len(have.shape):
-        raise ShapeMismatch(f"--shape says {want}, but the model has {have}", remedy=f"give {len(have.shape)} dimensions")
+        raise ShapeMismatch(
+            f"--shape says {want}, but the model has {have}", remedy=f"give {len(have.shape)} dimensions"
+        )
     for axis, dim in enumerate(have.shape):
         asked = (want.shape or ())[axis] if want is not None else None
         if isinstance(dim, int):

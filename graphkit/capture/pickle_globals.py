@@ -61,7 +61,7 @@ def _one_pickle(data: bytes, offset: int) -> tuple[set[str], bool, int]:
                 names.add(str(argument).replace(" ", "."))
                 recent.append(_UNKNOWN)
             case "STACK_GLOBAL":
-                module, name = (recent + [_UNKNOWN, _UNKNOWN])[-2:] if len(recent) < 2 else recent[-2:]
+                module, name = ([_UNKNOWN, _UNKNOWN, *recent])[-2:]
                 if _UNKNOWN in (module, name):
                     resolved = False
                 else:

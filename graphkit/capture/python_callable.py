@@ -40,7 +40,9 @@ def build(spec: str) -> Any:
     for part in path.split("."):
         if not hasattr(value, part):
             names = [n for n in dir(value) if not n.startswith("_")]
-            raise BadCallable(f"{spec}: there is no `{part}` in `{module_name}`", remedy=f"it has: {', '.join(names[:20])}")
+            raise BadCallable(
+                f"{spec}: there is no `{part}` in `{module_name}`", remedy=f"it has: {', '.join(names[:20])}"
+            )
         value = getattr(value, part)
     if _is_model(value):
         return value

@@ -41,9 +41,7 @@ def recognise(source: Any, request: CaptureRequest) -> Source:
 
 def _from_file(path: Path, request: CaptureRequest) -> Source:
     if path.is_dir():
-        raise UnknownFormat(
-            f"{path} is a folder: {_folder(path)}", remedy="name a file, or package.module:callable"
-        )
+        raise UnknownFormat(f"{path} is a folder: {_folder(path)}", remedy="name a file, or package.module:callable")
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

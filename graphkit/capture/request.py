@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from graphkit.errors import BadDimRange, UnknownName
 from graphkit.shapes import DimRange, Sample, TensorSpec, symbols_of
@@ -78,17 +78,11 @@ class CaptureRequest:
 
 
 class Source(Protocol):
-    """Something that can be captured as a `Model`, and run for comparison with it."""
+    """Something that can be captured as a `Model`."""
 
     @property
     def name(self) -> str:
         """What to call it: a file name or `package.module:callable`."""
-        ...
-
-    @property
-    def label(self) -> str:
-        """What runs it: `torch 2.13.0 (cpu)`. Known after `capture`."""
-        ...
 
     def capture(self, request: CaptureRequest) -> Model:
         """Capture it.
@@ -96,11 +90,19 @@ class Source(Protocol):
         Raises:
             Refused: it cannot be captured faithfully. `BadRequest`: the request or the file is bad.
         """
-        ...
+
+
+@runtime_checkable
+class RunnableSource(Source, Protocol):
+    """A source that its own framework can run, for comparison with the captured model. (An ONNX file is none: it is
+    its own reference.)"""
+
+    @property
+    def label(self) -> str:
+        """What runs it: `torch 2.13.0 (cpu)`. Known after `capture`."""
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         """Run it on inputs named as in the captured model; returns outputs named likewise."""
-        ...
 
 
 def check_dims(dims: tuple[DimRange, ...], specs: tuple[TensorSpec, ...]) -> None:

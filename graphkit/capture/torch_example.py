@@ -153,7 +153,14 @@ def _from_schema(argument: Any) -> Param:
 
 
 def _from_signature(parameter: inspect.Parameter) -> Param:
-    names: dict[Any, ParamKind] = {int: "int", float: "float", bool: "bool", "int": "int", "float": "float", "bool": "bool"}
+    names: dict[Any, ParamKind] = {
+        int: "int",
+        float: "float",
+        bool: "bool",
+        "int": "int",
+        "float": "float",
+        "bool": "bool",
+    }
     kind = names.get(parameter.annotation, "unknown")
     if getattr(parameter.annotation, "__name__", "") == "Tensor":
         kind = "tensor"

@@ -10,25 +10,21 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from graphkit.capture import torch_guards
 from graphkit.capture.torch_example import Leaf
 from graphkit.capture.torch_load import first_line
-from graphkit.capture.torch_source_line import code_at, is_users, line_of_error, shown
+from graphkit.capture.torch_source_line import code_at, line_of_error
 from graphkit.errors import (
     CaptureFailed,
     DataDependentBranch,
-    FrozenDimension,
-    FrozenScalar,
-    ShapeDependentBranch,
     UnsupportedOperator,
 )
 from graphkit.model import SourceLine
-from graphkit.shapes import DimRange
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -62,7 +58,7 @@ def export_program(module: Any, leaves: tuple[Leaf, ...], arguments: Mapping[str
 
     shapes = _dynamic_shapes(leaves, arguments)
     try:
-        with _quiet(), _guards_know_the_users_line():
+        with quiet(), torch_guards.recording_lines():
             return torch.export.export(module, (), dict(arguments), dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises a dozen types; the kind is in the deepest one
         raise _explain(error) from error
@@ -79,7 +75,7 @@ def to_onnx(program: Any, opset: int | None) -> tuple[ir.Model, Any, bool]:
     failure: Exception | None = None
     for optimize in (True, False):
         try:
-            with _quiet():
+            with quiet():
                 result = torch.onnx.export(
                     program, (), dynamo=True, opset_version=opset or DEFAULT_OPSET, optimize=optimize, verbose=False
                 )
@@ -90,41 +86,6 @@ def to_onnx(program: Any, opset: int | None) -> tuple[ir.Model, Any, bool]:
                 break
     assert failure is not None
     raise _explain(failure) from failure
-
-
-def check_guards(program: Any, leaves: tuple[Leaf, ...], dims: tuple[DimRange, ...]) -> dict[str, str]:
-    """Hold what torch.export assumed about sizes against what was asked; returns torch's symbol -> the user's.
-
-    Raises:
-        FrozenDimension: a dimension asked to be dynamic became a constant, or two of them one.
-        ShapeDependentBranch: the capture holds for a part of the requested sizes only.
-        FrozenScalar: a Python number given as an input was baked in.
-    """
-    shapes = _placeholder_shapes(program)
-    guards = _guards(program)
-    symbols: dict[str, str] = {}
-    for leaf, shape in zip((x for x in leaves if not x.scalar), shapes, strict=True):
-        for axis, wanted in enumerate(leaf.spec.shape or ()):
-            if not isinstance(wanted, str):
-                continue
-            found = str(shape[axis])
-            if found.isdecimal():
-                raise _frozen(leaf, axis, wanted, found, guards)
-            if symbols.setdefault(found, wanted) != wanted:
-                raise FrozenDimension(
-                    f"dimensions `{symbols[found]}` and `{wanted}` must be equal for this model",
-                    where=f"input `{leaf.name}`, axis {axis}",
-                    remedy=f"give both the same name: {symbols[found]}",
-                )
-    _check_ranges(program, symbols, dims, guards)
-    scalar = next((leaf for leaf in leaves if leaf.scalar and leaf.value is not None), None)
-    if scalar is not None:
-        raise FrozenScalar(
-            f"torch.export bakes in the Python {type(scalar.value).__name__} `{scalar.name}` = {scalar.value}",
-            where=f"argument `{scalar.name}` of forward",
-            remedy="--via script keeps it as an input; or pass a tensor; or leave it out to keep its default",
-        )
-    return symbols
 
 
 def mutated_state(program: Any) -> list[tuple[str, SourceLine | None]]:
@@ -194,124 +155,16 @@ def _deepest(error: BaseException) -> BaseException:
         error = inner
 
 
-# --- guards ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Guard:
-    expression: str
-    symbols: frozenset[str]
-    line: SourceLine | None
-
-
-def _guards(program: Any) -> list[_Guard]:
-    """Assumptions about sizes, with the user's line; none for a program that was loaded from a file."""
-    for node in program.graph.nodes:
-        environment = getattr(getattr(node.meta.get("val"), "fake_mode", None), "shape_env", None)
-        if environment is not None:
-            return [
-                _Guard(str(g.expr), frozenset(map(str, g.expr.free_symbols)), _users_line(g))
-                for g in environment.guards
-            ]
-    return []
-
-
-def _users_line(guard: Any) -> SourceLine | None:
-    line = getattr(guard.sloc, "graphkit_line", None)
-    return line if isinstance(line, SourceLine) else None
-
-
-@contextlib.contextmanager
-def _guards_know_the_users_line() -> Iterator[None]:
-    """torch 2.13 records the framework's line with a guard, not the user's, in non-strict export."""
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
-
-    original = getattr(ShapeEnv, "_get_sloc", None)
-    if original is None:
-        yield
-        return
-
-    def patched(self: Any, *args: Any, **kwargs: Any) -> Any:
-        location = original(self, *args, **kwargs)
-        frame = sys._getframe(1)
-        while frame is not None and not is_users(frame.f_code.co_filename):
-            frame = frame.f_back  # type: ignore[assignment]
-        if frame is not None:
-            with contextlib.suppress(AttributeError):
-                location.graphkit_line = SourceLine(
-                    "", shown(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_qualname
-                )
-        return location
-
-    ShapeEnv._get_sloc = patched
-    try:
-        yield
-    finally:
-        ShapeEnv._get_sloc = original
-
-
-def _placeholder_shapes(program: Any) -> list[tuple[Any, ...]]:
-    """Shapes of the tensor inputs, in order."""
-    kinds = {s.arg.name for s in program.graph_signature.input_specs if s.kind.name == "USER_INPUT"}
-    placeholders = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in kinds]
-    return [tuple(n.meta["val"].shape) for n in placeholders if hasattr(n.meta.get("val"), "shape")]
-
-
-def _frozen(leaf: Leaf, axis: int, wanted: str, found: str, guards: list[_Guard]) -> FrozenDimension:
-    line = next((g.line for g in reversed(guards) if g.expression.endswith(f", {found})") and g.line), None)
-    code = code_at(line)
-    return FrozenDimension(
-        f"dimension `{wanted}` of input `{leaf.name}` (axis {axis}) was captured as the constant {found}"
-        + (f", by `{code}`" if code else ""),
-        where=str(line) if line else f"input `{leaf.name}`",
-        remedy=f"make the code work for every `{wanted}`, or ask for a static one: --shape {_static(leaf, axis, found)}",
-    )
-
-
-def _static(leaf: Leaf, axis: int, size: str) -> str:
-    dims = [size if i == axis else str(d) for i, d in enumerate(leaf.spec.shape or ())]
-    return f"{leaf.name}={','.join(dims)}"
-
-
-def _check_ranges(program: Any, symbols: dict[str, str], dims: tuple[DimRange, ...], guards: list[_Guard]) -> None:
-    asked = {d.symbol: d for d in dims}
-    for symbol, interval in program.range_constraints.items():
-        name = symbols.get(str(symbol))
-        if name is None:
-            continue
-        low, high = _bound(interval.lower, 0), _bound(interval.upper, sys.maxsize)
-        want = asked.get(name)
-        # torch.export reasons from size 2 on: a lower bound of 2 is its convention, not the model's.
-        fits_low = low <= 2 or (want is not None and want.min >= low)
-        fits_high = high == sys.maxsize or (want is not None and want.max <= high)
-        if fits_low and fits_high:
-            continue
-        culprit = [g for g in guards if str(symbol) in g.symbols and g.line is not None]
-        line = culprit[-1].line if culprit else None
-        code = code_at(line)
-        text = f"{low if low > 2 else 1} to {high}" if high < sys.maxsize else f"{low} and more"
-        raise ShapeDependentBranch(
-            f"the capture holds only for `{name}` from {text}" + (f": `{code}`" if code else ""),
-            where=str(line) if line else None,
-            remedy=f"--via script (keeps the branch); or --dim {name}=MIN:OPT:MAX inside that range",
-            data={"symbol": name, "min": low, "max": high if high < sys.maxsize else None},
-        )
-
-
-def _bound(value: Any, infinite: int) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError, OverflowError, AttributeError):
-        return infinite
-
-
 # --- quiet -------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """torch logs warnings about its own optional parts (torchvision) and prints what it also raises."""
-    loggers = [logging.getLogger(n) for n in ("torch.onnx", "torch.fx.experimental.symbolic_shapes", "torch.export", "onnxscript")]
+    loggers = [
+        logging.getLogger(n)
+        for n in ("torch.onnx", "torch.fx.experimental.symbolic_shapes", "torch.export", "onnxscript")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

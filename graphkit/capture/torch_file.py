@@ -64,9 +64,7 @@ class IsolatedSource:
         given, made = (Path(tempfile.mkdtemp(dir=self._folder.name)) for _ in range(2))
         try:
             entries = write_tensors(inputs, given)
-            return read_tensors(
-                self._worker.call("graphkit.capture.torch_child:run", inputs=entries, folder=str(made))
-            )
+            return read_tensors(self._worker.call("graphkit.capture.torch_child:run", inputs=entries, folder=str(made)))
         finally:
             shutil.rmtree(given)
             shutil.rmtree(made)

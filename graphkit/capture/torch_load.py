@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphkit.capture import torch_archive, torch_pt2
 from graphkit.capture.python_callable import build
@@ -21,9 +21,6 @@ from graphkit.errors import (
     UntrustedSource,
     WeightsMismatch,
 )
-
-if TYPE_CHECKING:
-    import torch
 
 PLAIN_GLOBALS = frozenset(
     {
@@ -207,7 +204,9 @@ def _stock_layers() -> dict[str, Any]:
     functional = torch.nn.functional
     functions = (functional.relu, functional.gelu, functional.silu)
     found.update({f"{f.__module__}.{f.__name__}": f for f in functions})
-    return {name: value for name, value in found.items() if name.startswith("torch.nn.modules.") or name in _STOCK_FUNCTIONS}
+    return {
+        name: value for name, value in found.items() if name.startswith("torch.nn.modules.") or name in _STOCK_FUNCTIONS
+    }
 
 
 def _untrusted(archive: Archive, strange: list[str]) -> UntrustedSource:

@@ -1,20 +1,16 @@
-"""A PyTorch object in memory as a Source: the ladder export -> export without the optimiser -> script.
-
-A rung that would freeze something is left for the next one; only when all are refused does the first refusal reach
-the user, with the others below it. Tracing is no rung: it is asked for by name, and reports what it froze.
-"""
+"""A PyTorch object in memory as a Source: its inputs are made, it is run, captured, and its signature made true."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from graphkit.capture import torch_export, torch_program, torch_script
-from graphkit.capture.audit import changed_state, output_shapes, refuse_state
-from graphkit.capture.request import VIA, Arrays, CaptureRequest
+from graphkit.capture import torch_program, torch_state
+from graphkit.capture.audit import output_shapes
+from graphkit.capture.request import Arrays, CaptureRequest
 from graphkit.capture.torch_example import (
     Leaf,
     arguments,
@@ -24,16 +20,14 @@ from graphkit.capture.torch_example import (
     params_of,
     values_for,
 )
+from graphkit.capture.torch_ladder import Attempt, Subject, check_opset, check_via, climb
 from graphkit.capture.torch_load import first_line
-from graphkit.capture.torch_names import keep_provenance, named_outputs, rename_dims, rename_io
+from graphkit.capture.torch_names import named_outputs, rename_io
 from graphkit.capture.torch_source_line import line_of_error
 from graphkit.errors import (
     BadOption,
-    FrozenDimension,
     InvalidExport,
     NotAModel,
-    OpsetNotHonoured,
-    Refused,
     ShapeMismatch,
     UnknownName,
 )
@@ -43,15 +37,6 @@ from graphkit.shapes import symbols_of
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """What a rung made: a graph with named inputs and outputs, and what it noticed."""
-
-    model: ir.Model
-    inputs: tuple[Leaf, ...]
-    findings: tuple[Finding, ...] = ()
 
 
 class TorchSource:
@@ -80,7 +65,7 @@ class TorchSource:
 
     def capture(self, request: CaptureRequest) -> Model:
         """Capture the object; see `Source.capture`."""
-        _check_via(request.via)
+        check_via(request.via)
         target = _submodule(self._target, request.submodule)
         with _evaluating(target):
             self._module, self._leaves, request = _prepare(target, request)
@@ -88,9 +73,9 @@ class TorchSource:
             sizes = torch_program.sizes_of(self._leaves, values)
             example = arguments(self._leaves, values)
             result = self._try_run(example)
-            _refuse_state(target, self._module, example, self.name)
-            rungs = _rungs(target, self._module, self._leaves, example, result, request)
-            attempt, tried = _climb(rungs, lambda: self._fails_elsewhere(request))
+            torch_state.check(target, self._module, example, self.name)
+            subject = Subject(target, self._module, self._leaves, example, result)
+            attempt, tried = climb(subject, request, lambda: self._fails_elsewhere(request))
             return self._finish(attempt, tried, request, sizes, result)
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
@@ -130,20 +115,22 @@ class TorchSource:
             ) from error
 
     def _finish(
-        self, attempt: _Attempt, tried: list[Rung], request: CaptureRequest, sizes: dict[str, int], result: Any
+        self, attempt: Attempt, tried: list[Rung], request: CaptureRequest, sizes: dict[str, int], result: Any
     ) -> Model:
         import torch
 
         model = attempt.model
-        _check_opset(model, request.opset)
+        check_opset(model, request.opset)
         outputs = named_outputs(result)
         names = _output_names(outputs, attempt.inputs)
         if len(model.graph.outputs) != len(names):
             raise InvalidExport(
-                f"the exporter made {len(model.graph.outputs)} outputs, the model returns {len(names)}: {', '.join(names)}"
+                f"the exporter made {len(model.graph.outputs)} outputs, the model returns {', '.join(names)}"
             )
         rename_io(model.graph, [leaf.name for leaf in attempt.inputs], names)
-        _true_outputs(model, self._observe(request, sizes, outputs), dict(zip(names, (n for n, _ in outputs), strict=True)))
+        _true_outputs(
+            model, self._observe(request, sizes, outputs), dict(zip(names, (n for n, _ in outputs), strict=True))
+        )
         model.graph.name = "graph"
         model.producer_name = "graphkit"
         origin = Origin(
@@ -187,7 +174,7 @@ class TorchSource:
                 return f"the model itself fails at {_sizes_text(sizes)}: {_last_sentence(error)}"
         return None
 
-    def _declared(self, attempt: _Attempt) -> Iterator[Finding]:
+    def _declared(self, attempt: Attempt) -> Iterator[Finding]:
         """Python numbers that keep their default: right, but worth saying."""
         if torch_program.is_program(self._target):
             return
@@ -225,132 +212,6 @@ def unwrap(target: Any) -> Any:
     while isinstance(target, wrappers):
         target = target.module
     return target
-
-
-# --- the ladder --------------------------------------------------------------------------------------------------
-
-
-def _rungs(
-    target: Any, module: Any, leaves: tuple[Leaf, ...], example: dict[str, Any], result: Any, request: CaptureRequest
-) -> list[tuple[str, Callable[[], _Attempt]]]:
-    def by_export() -> _Attempt:
-        return _by_export(target, module, leaves, example, request)
-
-    def by_script() -> _Attempt:
-        script = torch_script.to_script(module)
-        refuse_state(torch_script.mutated_state(script), name="the module")
-        made = torch_script.script_to_onnx(script, leaves, example, result, request.opset)
-        return _Attempt(made.model, leaves)
-
-    def by_trace() -> _Attempt:
-        made = torch_script.trace_to_onnx(module, leaves, example, request.opset)
-        return _Attempt(made.model, leaves, made.frozen)
-
-    ways = {"export": by_export, "script": by_script, "trace": by_trace}
-    if request.via is not None:
-        if torch_script.is_script(module) and request.via == "export":
-            raise BadOption("--via export: TorchScript holds no Python code to export", remedy="--via script")
-        if torch_program.is_program(target) and request.via != "export":
-            raise BadOption(f"--via {request.via}: an ExportedProgram is exported already", remedy="leave out --via")
-        return [(request.via, ways[request.via])]
-    if torch_script.is_script(module):
-        return [("script", by_script)]
-    if torch_program.is_program(target):
-        return [("export", by_export)]
-    return [("export", by_export), ("script", by_script)]
-
-
-def _climb(
-    rungs: list[tuple[str, Callable[[], _Attempt]]], fails_elsewhere: Callable[[], str | None]
-) -> tuple[_Attempt, list[Rung]]:
-    tried: list[Rung] = []
-    refusals: list[Refused] = []
-    for name, attempt in rungs:
-        try:
-            made = attempt()
-        except Refused as refusal:
-            tried.append(Rung(name, f"{refusal.code}: {refusal.message}"))
-            refusals.append(refusal)
-            if isinstance(refusal, FrozenDimension) and (failure := fails_elsewhere()) is not None:
-                refusal.details = (*refusal.details, failure)
-                raise
-        else:
-            return made, [*tried, Rung(name)]
-    first = refusals[0]
-    if len(refusals) > 1:
-        first.details = (*first.details, *(f"{t.name}: {t.failure}" for t in tried[1:]))
-        first.remedy = _without_script(first.remedy)
-    raise first
-
-
-def _without_script(remedy: str | None) -> str | None:
-    """The remedy less the advice to take a way that was tried."""
-    parts = [p for p in (remedy or "").split("; or ") if not p.startswith("--via script")]
-    return "; or ".join(parts) or None
-
-
-def _by_export(
-    target: Any, module: Any, leaves: tuple[Leaf, ...], example: dict[str, Any], request: CaptureRequest
-) -> _Attempt:
-    if torch_program.is_program(target):
-        program, symbols = target, torch_program.symbols_of(target, leaves)
-    else:
-        program = torch_export.export_program(module, leaves, example)
-        symbols = torch_export.check_guards(program, leaves, request.dims)
-    graph, decomposed, optimised = torch_export.to_onnx(program, request.opset)
-    refuse_state(torch_export.mutated_state(decomposed), name="the module")
-    keep_provenance(graph)
-    rename_dims(graph, symbols)
-    _check_opset(graph, request.opset)
-    findings = () if optimised else (Finding("exporter", "the exporter's own optimiser failed and was left out"),)
-    return _Attempt(graph, tuple(x for x in leaves if not x.scalar), findings)
-
-
-# --- checks ------------------------------------------------------------------------------------------------------
-
-
-def _check_via(via: str | None) -> None:
-    if via is not None and via not in VIA:
-        raise BadOption(f"--via {via}: unknown way of capturing", remedy=f"one of {', '.join(VIA)}")
-
-
-def _check_opset(model: ir.Model, opset: int | None) -> None:
-    found = model.opset_imports.get("", 0)
-    if opset is not None and found != opset:
-        raise OpsetNotHonoured(
-            f"opset {opset} was asked for, but torch.onnx writes this model at opset {found}",
-            remedy=f"--opset {found}, or leave the choice to graphkit",
-            data={"asked": opset, "made": found},
-        )
-
-
-def _refuse_state(target: Any, module: Any, example: dict[str, Any], name: str) -> None:
-    import torch
-
-    if torch_script.is_script(module):
-        if isinstance(module, torch.jit.ScriptModule):
-            parts = _stateless_parts(module)
-            refuse_state(torch_script.mutated_state(module), name=name, parts=parts)
-        return
-    if torch_program.is_program(target):
-        return  # its signature declares what it writes; `_by_export` reads it
-
-    def run() -> None:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module(**example)
-
-    refuse_state(changed_state(module, run), name=name)
-
-
-def _stateless_parts(module: Any) -> list[str]:
-    """Direct children of a TorchScript module that keep no state and can be run: what `--submodule` could take."""
-    parts = []
-    for name, child in module.named_children():
-        with contextlib.suppress(RuntimeError, AttributeError):  # no forward, or an interface type
-            if not torch_script.mutated_state(child):
-                parts.append(name)
-    return parts
 
 
 def _submodule(target: Any, path: str | None) -> Any:
@@ -445,15 +306,18 @@ def _array(value: Any) -> np.ndarray[Any, Any]:
     if value.dtype == torch.bfloat16:
         import ml_dtypes
 
-        return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    array: np.ndarray[Any, Any] = value.contiguous().numpy()
+        array: np.ndarray[Any, Any] = value.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    else:
+        array = value.contiguous().numpy()
     return array
 
 
 def _last_sentence(error: BaseException) -> str:
     """TorchScript puts the cause last, eager torch first."""
     text = str(error).strip()
-    return text.splitlines()[-1].strip()[:300] if "Traceback of TorchScript" in text else first_line(error)
+    if "Traceback of TorchScript" in text:
+        return text.splitlines()[-1].strip().removeprefix(f"{type(error).__name__}: ")[:300]
+    return first_line(error)
 
 
 def _sizes_text(sizes: Mapping[str, int]) -> str:

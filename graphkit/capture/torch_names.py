@@ -145,8 +145,9 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 
 def _rename(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    if value.name in graph.initializers and graph.initializers[value.name] is value:
-        graph.initializers.pop(value.name)
+    old = value.name or ""
+    if old in graph.initializers and graph.initializers[old] is value:
+        graph.initializers.pop(old)
         value.name = name
         graph.initializers[name] = value
     else:

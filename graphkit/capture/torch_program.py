@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from graphkit.capture.request import CaptureRequest, check_dims
@@ -204,4 +203,3 @@ def _finite(value: Any, infinite: int) -> int:
         return int(value)
     except (TypeError, ValueError, OverflowError, AttributeError):
         return infinite
-

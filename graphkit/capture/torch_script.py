@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from graphkit.capture.torch_example import Leaf
-from graphkit.capture.torch_export import DEFAULT_OPSET, _quiet
+from graphkit.capture.torch_export import DEFAULT_OPSET, quiet
 from graphkit.capture.torch_load import first_line
 from graphkit.capture.torch_source_line import is_users, shown
 from graphkit.errors import CaptureFailed, OpsetNotHonoured, UnsupportedOperator
@@ -46,7 +46,7 @@ def to_script(module: Any) -> Any:
     if is_script(module):
         return module
     try:
-        with _quiet():
+        with quiet():
             return torch.jit.script(module)
     except Exception as error:  # the compiler raises RuntimeError, NotSupportedError, OSError, TypeError ...
         raise CaptureFailed(f"TorchScript cannot compile the module: {_sentence(error)}") from error
@@ -103,7 +103,7 @@ def mutated_state(script: Any) -> list[tuple[str, SourceLine | None]]:
     written = _written(script.inlined_graph)
     if not written or not isinstance(script, torch.jit.ScriptModule):
         return list(written.items())
-    with _quiet():
+    with quiet():
         try:
             frozen = torch.jit.freeze(script.eval(), optimize_numerics=False)
         except RuntimeError:  # freezing refuses some interfaces; then nothing is known to be dead
@@ -157,7 +157,7 @@ def _export(target: Any, flat: tuple[Any, ...], leaves: tuple[Leaf, ...], opset:
     names = [leaf.name for leaf in leaves]
     axes = {x.name: {a: d for a, d in enumerate(x.spec.shape or ()) if isinstance(d, str)} for x in leaves}
     buffer = io.BytesIO()
-    with _quiet(), _source_lines(), warnings.catch_warnings(record=True) as caught:
+    with quiet(), _source_lines(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             torch.onnx.export(
@@ -205,7 +205,7 @@ def _keep_provenance(model: ir.Model, calls: dict[str, SourceLine]) -> None:
         module = ".".join(s for s in scope if s and s != _SHELL)
         line = _line(node.doc_string or "")
         node.doc_string = None
-        if line is None or not line.function == _OWN:
+        if line is None or line.function != _OWN:
             line = next((calls[p] for p in _ancestors(module) if p in calls), line)
         if line is not None:
             set_provenance(node, [SourceLine(module, line.file, line.line)])
@@ -324,7 +324,7 @@ def _flattened(script: Any, leaves: tuple[Leaf, ...], result: Any) -> Any:
             self.define(code)
 
     try:
-        with _quiet():
+        with quiet():
             return Shell().eval()
     except Exception as error:
         raise CaptureFailed(f"TorchScript cannot flatten the model's inputs and outputs: {_sentence(error)}") from error
@@ -354,7 +354,9 @@ def _paths(value: Any, path: str) -> list[str]:
         return [p for f in value._fields for p in _paths(getattr(value, f), f"{path}.{f}")]
     if isinstance(value, tuple | list):
         return [p for i, v in enumerate(value) for p in _paths(v, f"{path}[{i}]")]
-    raise CaptureFailed(f"the scripted model returns a {type(value).__name__} inside its result", remedy="return tensors")
+    raise CaptureFailed(
+        f"the scripted model returns a {type(value).__name__} inside its result", remedy="return tensors"
+    )
 
 
 def _quoted(key: Any) -> str:
@@ -371,5 +373,7 @@ def _sentence(error: BaseException) -> str:
     """TorchScript prints the source around an error; the sentence is the first line that is not about place."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    useful = [x for x in lines if not x.startswith(("File ", "Traceback", "~", "---", "The following operation failed"))]
+    useful = [
+        x for x in lines if not x.startswith(("File ", "Traceback", "~", "---", "The following operation failed"))
+    ]
     return (useful or [first_line(error)])[0][:300]

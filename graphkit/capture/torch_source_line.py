@@ -14,7 +14,9 @@ from graphkit.model import SourceLine
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)(?:, in (\S+))?')
 _INSTALLED = re.compile(r".*/(?:site|dist)-packages/")
 _STANDARD_LIBRARY = re.compile(r".*/lib/python3\.\d+/")
-_TORCH_ELSEWHERE = re.compile(r".*/torch/(?:nn|jit|fx|utils|autograd|functional\.py|_\w+)\b")  # in somebody else's archive
+_TORCH_ELSEWHERE = re.compile(
+    r".*/torch/(?:nn|jit|fx|utils|autograd|functional\.py|_\w+)\b"
+)  # in somebody else's archive
 _FRAMEWORKS = ("torch/", "onnxscript/", "onnx_ir/", "graphkit/")
 _GRAPHKIT = Path(__file__).resolve().parents[1].as_posix() + "/"
 

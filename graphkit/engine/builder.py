@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 
 from graphkit import atomic, isolate
 from graphkit.engine import plan, refusal
-from graphkit.engine.profiles import Profile, prove, prover
+from graphkit.engine.profiles import Profile, make_profile, prove, prover
 from graphkit.errors import BuildFailed, ExtraMissing, GpuRequired, Lacking, NativeCrash, TimedOut, UnknownTarget
 from graphkit.model import Finding, Model, file_sha256
 from graphkit.shapes import DimRange
@@ -101,6 +101,13 @@ class Builder(Protocol):
 
     def warm_up(self) -> None:
         """Start what takes time (imports in a child), and return at once."""
+
+    def check(self, request: BuildRequest) -> None:
+        """Refuse early, without building, what the request alone shows cannot be built.
+
+        Raises:
+            ExtraMissing, GpuRequired, UnknownTarget; BadDimRange, UnknownName, ShapeMissing of `make_profile`.
+        """
 
     def build(self, request: BuildRequest, output: Path) -> Engine:
         """Build `output`, whole or not at all.
@@ -189,6 +196,14 @@ class Library:
     kind: Literal["tensorrt-rtx", "tensorrt"]
     rtx: bool
     worker: isolate.Worker
+
+
+def check(builder: Builder, request: BuildRequest) -> None:
+    """What every builder refuses early: it cannot build here, or a dimension has no range."""
+    lacks = builder.available()
+    if lacks is not None:
+        raise lacks
+    make_profile(request.model.signature, request.ranges)
 
 
 def build(library: Library, request: BuildRequest, output: Path) -> Engine:

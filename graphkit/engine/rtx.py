@@ -27,14 +27,14 @@ class RtxBuilder:
             _library().worker.start()
             prover().start()
 
-    def build(self, request: BuildRequest, output: Path) -> Engine:
-        lacks = self.available()
-        if lacks is not None:
-            raise lacks
-        library = _library()
+    def check(self, request: BuildRequest) -> None:
+        builder.check(self, request)
         if request.compute_capabilities:
-            _check_capabilities(request.compute_capabilities, library)
-        return builder.build(library, request, output)
+            _check_capabilities(request.compute_capabilities, _library())
+
+    def build(self, request: BuildRequest, output: Path) -> Engine:
+        self.check(request)
+        return builder.build(_library(), request, output)
 
     def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
         lacks = self.available()

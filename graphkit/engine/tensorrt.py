@@ -32,10 +32,8 @@ class TensorRTBuilder:
             _library().worker.start()
             prover().start()
 
-    def build(self, request: BuildRequest, output: Path) -> Engine:
-        lacks = self.available()
-        if lacks is not None:
-            raise lacks
+    def check(self, request: BuildRequest) -> None:
+        builder.check(self, request)
         here = builder.visible_gpus()[0]
         if request.compute_capabilities not in ((), (here,)):
             raise UnknownTarget(
@@ -43,6 +41,9 @@ class TensorRTBuilder:
                 f"not for {','.join(request.compute_capabilities)}",
                 remedy="--backend rtx builds for other GPUs",
             )
+
+    def build(self, request: BuildRequest, output: Path) -> Engine:
+        self.check(request)
         return builder.build(_library(), request, output)
 
     def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:

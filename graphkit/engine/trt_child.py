@@ -56,13 +56,12 @@ def build(
     if not isinstance(made, _Built):
         return _failed(session, parsed, ask, made)
     Path(engine_path).write_bytes(memoryview(made.engine))
-    warnings = session.log.warnings
     return {
         "status": "built",
         "seconds": time.perf_counter() - started,
         "version": session.trt.__version__,
         "tf32": made.tf32,
-        "warnings": warnings,
+        "warnings": list(session.log.warnings),
         "unfit": _unfit(session, parsed, ask),
         **_describe(session, parsed[1]),
     }

@@ -6,7 +6,8 @@ between the values of its inputs and those of its outputs: their union is its or
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 from graphkit.model import SourceLine, provenance, set_provenance
@@ -27,17 +28,17 @@ def carry_over(before: ir.Model, after: ir.Model) -> None:
     _inherit(after)
 
 
-def _between(node: ir.Node, producers: dict[str | None, ir.Node], kept: set[str | None]) -> list[ir.Node]:
+def _between(node: ir.Node, producers: Mapping[str, ir.Node], kept: AbstractSet[str]) -> list[ir.Node]:
     """Old nodes that reach the outputs of `node` without passing a value that both graphs have, first one last."""
     found: dict[int, ir.Node] = {}
-    pending = [producers[o.name] for o in node.outputs if o.name in producers]
+    pending = [producers[o.name] for o in node.outputs if o.name and o.name in producers]
     while pending:
         old = pending.pop()
         if id(old) in found:
             continue
         found[id(old)] = old
         for value in _reads(old):
-            if value.name in producers and value.name not in kept:
+            if value.name and value.name in producers and value.name not in kept:
                 pending.append(producers[value.name])
     return list(found.values())
 

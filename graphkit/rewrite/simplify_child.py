@@ -17,10 +17,10 @@ class _NotHere:
             raise ModuleNotFoundError(f"{name} is kept out of the onnxsim child", name=name)
 
 
-sys.meta_path.insert(0, _NotHere())  # type: ignore[arg-type]
+sys.meta_path.insert(0, _NotHere())
 
-import onnx  # noqa: E402
-import onnxsim  # type: ignore[import-untyped, unused-ignore]  # noqa: E402, TID251
+import onnx  # noqa: E402, TID253
+import onnxsim  # noqa: E402, TID253
 
 
 def run(given: str, made: str) -> str:
@@ -31,7 +31,9 @@ def run(given: str, made: str) -> str:
         simplified, _ = onnxsim.simplify(model, check_n=0)
     except Exception as error:  # onnxsim raises RuntimeError, ValueError and what onnx raises
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise OptimizationFailed(f"onnxsim could not process the model: {lines[0][:300]}", remedy="--no-optimize") from error
+        raise OptimizationFailed(
+            f"onnxsim could not process the model: {lines[0][:300]}", remedy="--no-optimize"
+        ) from error
     del simplified.metadata_props[:]
     for key, value in kept:
         simplified.metadata_props.add(key=key, value=value)
