@@ -7,7 +7,7 @@ import pytest
 from graphkit import errors
 from graphkit.errors import GraphkitError, InternalError, all_errors, from_json
 
-classes = pytest.mark.parametrize("cls", all_errors(), ids=lambda c: c.code)
+classes = pytest.mark.parametrize("cls", list(all_errors()), ids=lambda c: c.code)
 
 
 def test_codes_are_unique_and_in_order():

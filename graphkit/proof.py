@@ -1,0 +1,158 @@
+"""The proof of a conversion: source against ONNX, optimised ONNX and engine, and the report beside the output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from graphkit import __version__, atomic
+from graphkit.capture.request import RunnableSource, Source
+from graphkit.conversion import Conversion
+from graphkit.engine.builder import Builder, Engine, visible_gpus
+from graphkit.errors import ParityFailed
+from graphkit.model import Model, file_sha256
+from graphkit.parity.check import check, engine_status
+from graphkit.parity.inputs import InputPlan, fixed_sizes, plan_inputs
+from graphkit.parity.runners import OrtRunner, Runner
+from graphkit.parity.sizes import SizePoint, choose_sizes
+from graphkit.parity.verdict import Comparison, ParityReport
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What validation leaves for the engine's own comparison."""
+
+    reference: Runner
+    plans: Sequence[InputPlan]
+    points: Sequence[SizePoint]
+    given: Mapping[str, Any]
+    summary: str
+
+
+def validate(captured_as: Source, captured: Model, model: Model, folder: Path, state: Conversion) -> Proof:
+    """Compare the source with the captured and with the optimised graph.
+
+    Args:
+        captured_as: The source; where its framework cannot run it, the captured graph is the reference.
+        folder: For the files that ONNX Runtime loads.
+
+    Raises:
+        ParityFailed: they differ, or one could not run. The report is written all the same.
+    """
+    request = state.request
+
+    plans = plan_inputs(captured)
+    names = {t.name for t in captured.signature.inputs}
+    given = {s.name: s.value for s in request.samples if s.name in names}
+    fixed = fixed_sizes(plans, given)
+    points = choose_sizes(captured.signature, captured.dims, [captured.origin.sizes], fixed=fixed)
+    as_captured = OrtRunner(_saved(captured, folder / "captured.onnx"), optimize=False, name="captured ONNX")
+    runnable = isinstance(captured_as, RunnableSource)
+    reference: Runner = captured_as if isinstance(captured_as, RunnableSource) else as_captured
+    candidates = [as_captured] if runnable else []
+    path = _saved(model, folder / "model.onnx")
+    what = "optimised ONNX" if model is not captured else "ONNX"
+    candidates.append(OrtRunner(path, optimize=True, name=what))
+    comparisons = check(reference, candidates, plans, points, given, request.seed)
+    state.parity = ParityReport(
+        comparisons=comparisons,
+        engine="not run",
+        engine_reason=None if request.to == "trt" else "no engine was asked for",
+        inputs={p.spec.name: p.how for p in plans},
+        versions=_versions(captured),
+    )
+    _require_parity(state)
+    return Proof(reference, plans, points, given, f"{len(comparisons)} comparisons at {len(points)} shapes, all equal")
+
+
+def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversion) -> None:
+    """Compare the engine with the source where a GPU can run it; say `not run` where none can.
+
+    Raises:
+        ParityFailed
+    """
+
+    assert state.parity is not None
+    runner = _EngineRunner(builder, engine) if visible_gpus() else "no CUDA device"
+    verdict = engine_status(proof.reference, runner, proof.plans, proof.points, proof.given, state.request.seed)
+    state.parity = replace(
+        state.parity,
+        comparisons=(*state.parity.comparisons, *verdict.comparisons),
+        engine=verdict.status,
+        engine_reason=verdict.reason,
+    )
+    _require_parity(state)
+
+
+@dataclass(frozen=True, slots=True)
+class _EngineRunner:
+    """An engine as a Runner of the parity room."""
+
+    builder: Builder
+    engine: Engine
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine.kind} {self.engine.version} (cuda{', TF32' if self.engine.tf32 else ''})"
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self.builder.run(self.engine, inputs)
+
+
+def _require_parity(state: Conversion) -> None:
+
+    assert state.parity is not None
+    if state.parity.status == "pass":
+        return
+    bad = [c for c in state.parity.comparisons if c.status != "pass"]
+    if state.output is not None:
+        write_report(state, state.output, state.model)
+    first = bad[0] if bad else None
+    outputs = [o for c in bad for o in c.outputs if o.status == "fail"]
+    why = (first.reason if first else None) or (
+        f"output `{outputs[0].output}`: {outputs[0].reason}" if outputs else "nothing could be compared"
+    )
+    raise ParityFailed(
+        f"{len(bad)} of {len(state.parity.comparisons)} comparisons failed: {why}",
+        where=f"{first.candidate} against {first.reference}" if first else None,
+        details=tuple(_failure(c) for c in bad[:4]),
+        remedy=f"{_parity_path(state.output)} has every number" if state.output else None,
+    )
+
+
+def _failure(comparison: Comparison) -> str:
+    sizes = ", ".join(f"{k}={v}" for k, v in comparison.sizes.items()) or "static shapes"
+    worst = next((o for o in comparison.outputs if o.status == "fail"), None)
+    text = comparison.reason or (f"`{worst.output}` {worst.reason}" if worst else comparison.status)
+    return f"{comparison.candidate} at {sizes}: {text}"
+
+
+def _saved(model: Model, path: Path) -> Path:
+    return model.save(path)[0]
+
+
+def _parity_path(output: Path | None) -> Path:
+    assert output is not None
+    return output.with_name(f"{output.name}.parity.json")
+
+
+def write_report(state: Conversion, output: Path, captured: Model | None) -> None:
+    """Write `OUT.parity.json`: the verdict, and the digest of every file it speaks of."""
+    assert state.parity is not None
+    files = {p.name: file_sha256(p) for p in state.files}
+    if captured is not None and captured.origin.sha256:
+        files[f"source: {captured.origin.name}"] = captured.origin.sha256
+    state.parity = replace(state.parity, files=files)
+    path = _parity_path(output)
+    text = json.dumps(state.parity.to_json(), indent=2, allow_nan=False) + "\n"
+    atomic.write_bytes(path, text.encode())
+    state.files.append(path)
+
+
+def _versions(captured: Model) -> dict[str, str]:
+    own = {name: version(name) for name in ("onnx", "onnx-ir", "onnxruntime", "onnxsim", "polygraphy")}
+    return {"graphkit": __version__, **own, **captured.origin.versions}
