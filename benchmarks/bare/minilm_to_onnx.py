@@ -1,4 +1,4 @@
-"""MiniLM to ONNX by hand: torch.onnx.export, onnxsim, one run of ONNX Runtime. Argument: the file to write."""
+"""MiniLM to ONNX by hand: torch.onnx.export, onnxsim, one run of ONNX Runtime. Argument: the output."""
 
 import sys
 

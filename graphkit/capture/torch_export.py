@@ -7,15 +7,12 @@ what was asked for.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphkit.capture import torch_guards
+from graphkit.capture.quiet import quiet
 from graphkit.capture.torch_example import Leaf
 from graphkit.capture.torch_load import first_line
 from graphkit.capture.torch_source_line import code_at, line_of_error
@@ -153,25 +150,3 @@ def _deepest(error: BaseException) -> BaseException:
             return error
         seen.add(id(inner))
         error = inner
-
-
-# --- quiet -------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """torch logs warnings about its own optional parts (torchvision) and prints what it also raises."""
-    loggers = [
-        logging.getLogger(n)
-        for n in ("torch.onnx", "torch.fx.experimental.symbolic_shapes", "torch.export", "onnxscript")
-    ]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphkit.capture import torch_export, torch_guards, torch_program, torch_script
+from graphkit.capture import torch_export, torch_guards, torch_program, torch_script, torch_state
 from graphkit.capture.audit import refuse_state
 from graphkit.capture.request import VIA, CaptureRequest
 from graphkit.capture.torch_example import Leaf
@@ -110,7 +110,7 @@ def _rungs(subject: Subject, request: CaptureRequest) -> list[tuple[str, Callabl
 
     def by_script() -> Attempt:
         script = torch_script.to_script(module)
-        refuse_state(torch_script.mutated_state(script), name="the module")
+        refuse_state(torch_state.script_mutations(script), name="the module")
         made = torch_script.script_to_onnx(script, leaves, subject.example, subject.result, request.opset)
         return Attempt(made.model, leaves)
 

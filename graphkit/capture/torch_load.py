@@ -284,3 +284,13 @@ def first_line(error: BaseException) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
+
+
+def last_sentence(error: BaseException) -> str:
+    """TorchScript prints the source around an error; the sentence is the first line that is not about place."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    useful = [
+        x for x in lines if not x.startswith(("File ", "Traceback", "~", "---", "The following operation failed"))
+    ]
+    return (useful or [first_line(error)])[0][:300]

@@ -44,6 +44,9 @@ def shown(file: str) -> str:
     path = Path(file)
     if not path.is_absolute():
         return file
+    inside_packages = _INSTALLED.sub("", file.replace("\\", "/"))
+    if inside_packages != file:
+        return inside_packages
     roots = [Path.cwd(), *(Path(p) for p in (sysconfig.get_paths()["purelib"], *sys.path) if p)]
     inside = [path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root)]
     return min(inside, key=len, default=path.name)

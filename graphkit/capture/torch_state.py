@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from dataclasses import replace
 from typing import Any
 
-from graphkit.capture import torch_program, torch_script
+from graphkit.capture import torch_program
 from graphkit.capture.audit import changed_state, refuse_state
+from graphkit.capture.quiet import quiet
+from graphkit.capture.torch_script import is_script
+from graphkit.capture.torch_script_lines import nodes, users_line
+from graphkit.model import SourceLine
 
 
 def check(target: Any, module: Any, example: dict[str, Any], name: str) -> None:
@@ -18,10 +23,10 @@ def check(target: Any, module: Any, example: dict[str, Any], name: str) -> None:
     """
     import torch
 
-    if torch_script.is_script(module):
+    if is_script(module):
         if isinstance(module, torch.jit.ScriptModule):
             parts = _stateless_parts(module)
-            refuse_state(torch_script.mutated_state(module), name=name, parts=parts)
+            refuse_state(script_mutations(module), name=name, parts=parts)
         return
     if torch_program.is_program(target):
         return  # its signature declares what it writes; `_by_export` reads it
@@ -34,11 +39,57 @@ def check(target: Any, module: Any, example: dict[str, Any], name: str) -> None:
     refuse_state(changed_state(module, run), name=name)
 
 
+def script_mutations(script: Any) -> list[tuple[str, SourceLine | None]]:
+    """Attributes and buffers that a TorchScript module writes when it is evaluated, with the user's line.
+
+    Freezing removes what only training does (BatchNorm counts its batches there); what it leaves is compared by name
+    with the graph before, which still has the lines.
+    """
+    import torch
+
+    written = _written(script.inlined_graph)
+    if not written or not isinstance(script, torch.jit.ScriptModule):
+        return list(written.items())
+    with quiet():
+        try:
+            frozen = torch.jit.freeze(script.eval(), optimize_numerics=False)
+        except RuntimeError:  # freezing refuses some interfaces; then nothing is known to be dead
+            return list(written.items())
+    left = _written(frozen.inlined_graph)
+    return [(name, line) for name, line in written.items() if name in left]
+
+
+def _written(graph: Any) -> dict[str, SourceLine | None]:
+    """Attributes that a graph writes: by `prim::SetAttr`, or an operator in place (a trailing underscore)."""
+    found: dict[str, SourceLine | None] = {}
+    owners: dict[str, str] = {}
+    last: SourceLine | None = None
+    for node in nodes(graph):
+        line = users_line(node.sourceRange())
+        last = replace(line, function=None) if line else last
+        kind = node.kind()
+        first = next(node.inputs(), None)
+        owner = owners.get(first.debugName()) if first is not None else None
+        if kind == "prim::GetAttr":
+            owners[node.output().debugName()] = f"{owner or ''}.{node.s('name')}".strip(".")
+        elif kind == "prim::SetAttr":
+            found.setdefault(f"{owner or ''}.{node.s('name')}".strip("."), last)
+        elif owner is not None and kind.startswith("aten::") and kind.endswith("_") and not kind.endswith("__"):
+            found.setdefault(owner, last)
+        elif owner is not None and kind in _VIEWS:
+            owners[node.output().debugName()] = owner
+    return found
+
+
+_VIEWS = {"aten::view", "aten::select", "aten::slice", "aten::reshape", "aten::squeeze", "aten::unsqueeze",
+          "aten::transpose", "aten::permute", "aten::detach", "aten::expand", "aten::alias", "prim::data"}  # fmt: skip
+
+
 def _stateless_parts(module: Any) -> list[str]:
     """Direct children of a TorchScript module that keep no state and can be run: what `--submodule` could take."""
     parts = []
     for name, child in module.named_children():
         with contextlib.suppress(RuntimeError, AttributeError):  # no forward, or an interface type
-            if not torch_script.mutated_state(child):
+            if not script_mutations(child):
                 parts.append(name)
     return parts

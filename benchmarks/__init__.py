@@ -1,0 +1,1 @@
+"""graphkit held against its peers, side by side on one machine; `python -m benchmarks` rewrites RESULTS.md."""

@@ -1,0 +1,143 @@
+"""What was claimed, what was measured, on what machine: as the tables of RESULTS.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+
+from benchmarks.measure import Command, Comparison, compare
+
+LIBRARIES = (
+    "click",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxscript",
+    "onnxsim",
+    "polygraphy",
+    "tensorrt-rtx",
+    "torch",
+    "transformers",
+)
+FEW_RUNS = 5
+"""Below this many timed runs a median says little, and the table is marked as no measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A comparison, and what it has to show.
+
+    Attributes:
+        what: What is compared.
+        ours, peer: The commands.
+        most: Largest ratio (ours over the peer's) that is good enough; None where no target is set.
+        limit: Seconds that ours may take at most; None for any.
+        note: What one side does that the other does not.
+        room: Module of the benchmarks that measures it.
+        found: What was measured; None before.
+    """
+
+    what: str
+    ours: Command
+    peer: Command
+    most: float | None
+    limit: float | None = None
+    note: str = ""
+    room: str = ""
+    found: Comparison | None = None
+
+    def measured(self, *, runs: int, warm_up: int) -> Claim:
+        """This claim with what was found. Raises: `CommandFailed`."""
+        return replace(self, found=compare(self.ours, self.peer, runs=runs, warm_up=warm_up))
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None where there is none, or nothing was measured."""
+        if self.found is None or (self.most is None and self.limit is None):
+            return None
+        within_ratio = self.most is None or self.found.ratio <= self.most
+        return within_ratio and (self.limit is None or self.found.ours.median <= self.limit)
+
+
+def page(claims: Sequence[Claim], *, runs: int, warm_up: int, load: float | None) -> str:
+    """RESULTS.md: one row a claim, then notes, the machine and how it was measured."""
+    head = "| what | ours | peer | ratio | target | met | peak memory, ours / peer | reproduce |"
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `python -m benchmarks`; do not edit. Seconds are the median of the timed runs (fastest - slowest).",
+        "The ratio is the median of the ratios pair by pair (smallest - largest): below 1, graphkit is faster.",
+        "",
+    ]
+    if runs < FEW_RUNS:
+        lines += [f"**{runs} timed run(s): this shows that the benchmarks run, and measures nothing.**", ""]
+    lines += [head, "|---|---|---|---|---|---|---|---|", *map(_row, claims), ""]
+    notes = [f"- {c.what}: {c.note}" for c in claims if c.note]
+    lines += ["What the two sides do differently:", "", *notes, ""] if notes else []
+    lines += ["Machine:", "", *(f"- {fact}" for fact in machine(load)), ""]
+    lines += [
+        f"Method: {warm_up} warm-up run(s) a side, in which memory is sampled; then {runs} timed runs in alternation."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def machine(load: float | None) -> Iterable[str]:
+    """The machine in words, without its name: cores, memory, Python, libraries, how busy it was."""
+    import psutil  # type: ignore[import-untyped, unused-ignore]
+
+    memory = psutil.virtual_memory().total / 2**30
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield f"{usable} cores ({platform.machine()}), {memory:.0f} GiB of memory, {platform.system()}, no GPU used"
+    if load is not None:
+        yield f"processes waiting or running when it began (1-minute load): {load:.2f}"
+    yield f"Python {platform.python_version()}"
+    yield ", ".join(f"{name} {_version(name)}" for name in LIBRARIES)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _row(claim: Claim) -> str:
+    found = claim.found
+    if found is None:
+        return f"| {claim.what} | not run | not run | - | {_target(claim)} | not run | - | {_command(claim)} |"
+    spread = f"{min(found.ratios):.2f} - {max(found.ratios):.2f}"
+    memory = f"{_mebibytes(found.ours.peak_bytes)} / {_mebibytes(found.peer.peak_bytes)}"
+    verdict = {True: "yes", False: "**missed**", None: "no target"}[claim.met]
+    cells = [
+        claim.what,
+        f"`{claim.ours.label}`: {_seconds(found.ours.seconds, found.ours.median)}",
+        f"`{claim.peer.label}`: {_seconds(found.peer.seconds, found.peer.median)}",
+        f"{found.ratio:.2f}x ({spread})",
+        _target(claim),
+        verdict,
+        memory,
+        _command(claim),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _target(claim: Claim) -> str:
+    parts = [f"at most {claim.most:g}x"] if claim.most is not None else []
+    parts += [f"under {claim.limit:g} s"] if claim.limit is not None else []
+    return ", ".join(parts) or "none"
+
+
+def _seconds(values: Sequence[float], median: float) -> str:
+    return f"{median:.3f} s ({min(values):.3f} - {max(values):.3f})"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB" if size else "not measured"
+
+
+def _command(claim: Claim) -> str:
+    return f"`python -m benchmarks {claim.room}`"
