@@ -102,8 +102,8 @@ class CaptureFailed(Refused):
 
 
 class UnsupportedOperator(Refused):
-    """The model calls an operator that has no ONNX translation. Every such operator is listed. Replace it in the
-    model, or give a translation (`custom_translation_table` of torch.onnx) through the Python API."""
+    """The model calls an operator that has no ONNX translation; the first one is named, with its line. Replace it in
+    the model, or convert the part around it with `--submodule`."""
 
     code = "GK102"
 

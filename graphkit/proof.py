@@ -14,7 +14,7 @@ from graphkit.capture.request import RunnableSource, Source
 from graphkit.conversion import Conversion
 from graphkit.engine.builder import Builder, Engine, visible_gpus
 from graphkit.errors import ParityFailed
-from graphkit.model import Model, file_sha256
+from graphkit.model import Model, file_sha256, provenance
 from graphkit.parity.check import check, engine_status
 from graphkit.parity.inputs import InputPlan, fixed_sizes, plan_inputs
 from graphkit.parity.runners import OrtRunner, Runner
@@ -118,10 +118,20 @@ def _require_parity(state: Conversion) -> None:
     )
     raise ParityFailed(
         f"{len(bad)} of {len(state.parity.comparisons)} comparisons failed: {why}",
-        where=f"{first.candidate} against {first.reference}" if first else None,
+        where=_random_line(state.model) or (f"{first.candidate} against {first.reference}" if first else None),
         details=tuple(_failure(c) for c in bad[:4]),
         remedy=f"{_parity_path(state.output)} has every number" if state.output else None,
     )
+
+
+_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
+
+
+def _random_line(model: Model | None) -> str | None:
+    """The user's line that draws random numbers, on which no two runs agree."""
+    nodes = model.ir.graph.all_nodes() if model is not None else ()
+    lines = [line for n in nodes if n.op_type in _RANDOM for line in provenance(n)]
+    return str(lines[0]) if lines else None
 
 
 def _failure(comparison: Comparison) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from graphkit.capture.torch_source_line import shown
 from graphkit.errors import StateMutated
 from graphkit.model import SourceLine
-from graphkit.shapes import Dim, Shape, evaluate
+from graphkit.shapes import Dim, Shape, evaluate, free_symbols
 
 
 def changed_state(module: Any, run: Callable[[], Any]) -> list[tuple[str, SourceLine | None]]:
@@ -91,6 +91,9 @@ def _dimension(declared: Dim, runs: list[tuple[Mapping[str, int], int]], free: s
     symbols = list(runs[0][0])
     if declared is not None and all(evaluate(declared, sizes) == size for sizes, size in runs):
         return declared
+    known = isinstance(declared, str) and set(free_symbols(declared)) <= set(symbols)
+    if known and any(evaluate(declared, sizes) is None for sizes, _ in runs):
+        return free  # an expression that is not understood; a simpler one that holds at these sizes is a guess
     first_sizes, first = runs[0]
     candidates: list[Dim] = []
     if len({tuple(sizes.values()) for sizes, _ in runs}) > 1 or not symbols:

@@ -107,7 +107,7 @@ def _from_zip(path: Path) -> Archive | None:
         return Archive(path, "pt2", root, names)
     if "constants.pkl" in inner:
         return Archive(path, "torchscript", root, names)
-    if any(n.startswith(".data/") for n in inner):
+    if ".data/extern_modules" in inner:
         return Archive(path, "package", root, names)
     if "data.pkl" in inner:
         found = Archive(path, "pickle", root, names)

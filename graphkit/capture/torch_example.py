@@ -300,7 +300,10 @@ def _tensor(value: Any, dtype: str | None) -> Any:
     import numpy as np
     import torch
 
-    tensor = torch.from_numpy(np.array(value))
+    array = np.array(value)
+    if array.dtype.name == "bfloat16":  # of ml_dtypes, which torch does not know
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    tensor = torch.from_numpy(array)
     return tensor.to(torch.bfloat16) if dtype == "bfloat16" else tensor
 
 

@@ -15,7 +15,7 @@ from graphkit.capture import torch_guards
 from graphkit.capture.quiet import quiet
 from graphkit.capture.torch_example import Leaf
 from graphkit.capture.torch_load import first_line
-from graphkit.capture.torch_source_line import code_at, line_of_error
+from graphkit.capture.torch_source_line import code_at, line_of, line_of_error
 from graphkit.errors import (
     CaptureFailed,
     DataDependentBranch,
@@ -82,15 +82,13 @@ def to_onnx(program: Any, opset: int | None) -> tuple[ir.Model, Any, bool]:
             if _deepest(error).__class__.__name__ == "DispatchError":
                 break
     assert failure is not None
-    raise _explain(failure) from failure
+    raise _explain(failure, program) from failure
 
 
 def mutated_state(program: Any) -> list[tuple[str, SourceLine | None]]:
     """Buffers and parameters that the (decomposed) program writes, with the user's line."""
     signature = program.graph_signature
     written = {**getattr(signature, "buffers_to_mutate", {}), **getattr(signature, "parameters_to_mutate", {})}
-    from graphkit.capture.torch_source_line import line_of
-
     nodes = {n.name: n for n in program.graph.nodes}
     return [
         (target, line_of(nodes[name].meta.get("stack_trace") or "") if name in nodes else None)
@@ -119,9 +117,9 @@ def _dynamic_shapes(leaves: tuple[Leaf, ...], arguments: Mapping[str, Any]) -> d
     return shapes
 
 
-def _explain(error: Exception) -> CaptureFailed | DataDependentBranch | UnsupportedOperator:
+def _explain(error: Exception, program: Any = None) -> CaptureFailed | DataDependentBranch | UnsupportedOperator:
     deepest = _deepest(error)
-    line = line_of_error(error) or line_of_error(deepest)
+    line = line_of_error(error) or line_of_error(deepest) or _line_of_node(deepest)
     where = str(line) if line else None
     kind = type(deepest).__name__
     if kind in ("GuardOnDataDependentSymNode", "UserError") and "data-dependent" in str(deepest):
@@ -133,6 +131,7 @@ def _explain(error: Exception) -> CaptureFailed | DataDependentBranch | Unsuppor
         )
     if kind == "DispatchError" or "No ONNX function found" in str(deepest):
         operator = str(deepest).partition("OpOverload(op='")[2].partition("'")[0]
+        where = where or _where_is(operator, program)
         return UnsupportedOperator(
             f"no ONNX translation for operator `{operator}`" if operator else first_line(deepest),
             where=where,
@@ -140,6 +139,30 @@ def _explain(error: Exception) -> CaptureFailed | DataDependentBranch | Unsuppor
             data={"operators": [operator] if operator else []},
         )
     return CaptureFailed(f"{kind}: {first_line(deepest)}", where=where)
+
+
+def _line_of_node(error: BaseException) -> SourceLine | None:
+    """The user's line of the node that the exporter was translating: its error names the node, not the line."""
+    frame = error.__traceback__
+    while frame is not None:
+        node = frame.tb_frame.f_locals.get("node")
+        if trace := getattr(node, "meta", {}).get("stack_trace"):
+            return line_of(trace)
+        frame = frame.tb_next
+    return None
+
+
+def _where_is(operator: str, program: Any) -> str | None:
+    """The user's line of the first call of an operator, which may appear only when others are taken apart."""
+    if program is None or not operator:
+        return None
+    with quiet():
+        decomposed = program.run_decompositions()
+    for each in (program, decomposed):
+        for node in each.graph.nodes:
+            if node.op == "call_function" and str(node.target).startswith(operator):
+                return str(line_of(node.meta.get("stack_trace") or "") or "") or None
+    return None
 
 
 def _deepest(error: BaseException) -> BaseException:

@@ -80,11 +80,9 @@ class TorchSource:
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         """Run the object; see `Source.run`."""
-        import torch
-
-        with _evaluating(self._module), torch.no_grad():
-            result = self._call(from_inputs(self._leaves, inputs))
-        return {name: _array(value) for name, value in named_outputs(result)}
+        with _evaluating(self._module):
+            outputs = named_outputs(self._try_run(from_inputs(self._leaves, inputs)))
+        return {f"{name}_out" if name in inputs else name: _array(value) for name, value in outputs}
 
     def _call(self, example: dict[str, Any]) -> Any:
         """Parameters are passed by name where `forward` has them, for TorchScript functions by position."""

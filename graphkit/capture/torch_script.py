@@ -18,7 +18,7 @@ from graphkit.capture.torch_example import Leaf
 from graphkit.capture.torch_export import DEFAULT_OPSET
 from graphkit.capture.torch_flatten import flattened, is_nested, value_at
 from graphkit.capture.torch_load import last_sentence
-from graphkit.capture.torch_script_lines import call_lines, keep_provenance, layer_lines
+from graphkit.capture.torch_script_lines import call_lines, keep_provenance, layer_lines, line_of_operator
 from graphkit.capture.torch_source_line import shown
 from graphkit.errors import CaptureFailed, OpsetNotHonoured, UnsupportedOperator
 from graphkit.model import Finding, SourceLine
@@ -119,6 +119,7 @@ def _export(target: Any, flat: tuple[Any, ...], leaves: tuple[Leaf, ...], opset:
             operator = str(error).partition("operator '")[2].partition("'")[0]
             raise UnsupportedOperator(
                 f"no ONNX translation for operator `{operator}`" if operator else last_sentence(error),
+                where=line_of_operator(target, operator),
                 data={"operators": [operator] if operator else []},
                 remedy="write it with other operators, or convert a part of the model with --submodule",
             ) from error

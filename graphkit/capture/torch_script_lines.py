@@ -44,6 +44,15 @@ def keep_provenance(model: ir.Model, calls: Calls, layers: Layers) -> None:
         set_provenance(node, found)
 
 
+def line_of_operator(script: Any, operator: str) -> str | None:
+    """The user's line of the first call of an operator (`aten::linalg_svd`) in a scripted module."""
+    if not operator or not hasattr(script, "inlined_graph"):
+        return None
+    found = next((n for n in nodes(script.inlined_graph) if n.kind() == operator), None)
+    line = users_line(found.sourceRange()) if found is not None else None
+    return f"{line.file}:{line.line}" if line else None
+
+
 def layer_lines(script: Any, calls: Calls) -> Layers:
     """For each line of a framework's layer, the called modules that hold it: a recurrent layer loses its scope."""
     import torch

@@ -21,11 +21,24 @@ def carry_over(before: ir.Model, after: ir.Model) -> None:
     producers = {o.name: n for n in before.graph.all_nodes() for o in n.outputs if o.name}
     kept = {o.name for n in after.graph.all_nodes() for o in n.outputs if o.name}
     kept |= {v.name for v in after.graph.inputs if v.name}
+    absorbed = {read: n for n in producers.values() if (read := _absorbed_into(n, producers, kept))}
+    border = kept | {o.name for n in absorbed.values() for o in n.outputs if o.name}
     for node in after.graph.all_nodes():
-        replaced = _between(node, producers, kept)
+        replaced = _between(node, producers, border)
+        replaced.extend(absorbed[o.name] for o in node.outputs if o.name in absorbed)
         if replaced:
             set_provenance(node, (line for old in replaced for line in provenance(old)))
     _inherit(after)
+
+
+def _absorbed_into(old: ir.Node, producers: Mapping[str, ir.Node], kept: AbstractSet[str]) -> str | None:
+    """The output of the convolution that an old normalization is now part of. onnxsim 0.8 keeps the convolution's name
+    for it: the one case where a value of the same name is not the same value."""
+    read = old.inputs[0] if old.op_type == "BatchNormalization" else None
+    if read is None or not read.name or read.name not in kept or any(o.name in kept for o in old.outputs):
+        return None
+    maker = producers.get(read.name)
+    return read.name if maker is not None and maker.op_type in ("Conv", "ConvTranspose", "Gemm") else None
 
 
 def _between(node: ir.Node, producers: Mapping[str, ir.Node], kept: AbstractSet[str]) -> list[ir.Node]:

@@ -102,14 +102,6 @@ def test_a_crash_of_the_child_is_one_error_and_the_next_call_works(captured, mon
     assert simplify.simplify(captured).origin.steps
 
 
-def test_what_onnxsim_refuses_is_a_refusal_with_a_way_out(captured):
-    broken = captured.ir.clone()
-    broken.graph.node(0).op_type = "NoSuchOperator"
-    with pytest.raises(OptimizationFailed, match="onnxsim") as caught:
-        simplify.simplify(Model(broken, captured.origin))
-    assert "--no-optimize" in caught.value.remedy
-
-
 def test_a_changed_signature_is_refused(captured, monkeypatch):
     renamed = captured.ir.clone()
     renamed.graph.outputs[0].name = "z"
