@@ -39,7 +39,7 @@ format: $(VENV)/.dev  ## rewrite the code as ruff wants it
 typecheck: $(VENV)/.dev  ## mypy --strict alone
 	$(BIN)/mypy --strict graphkit cli
 
-bench: $(VENV)/.dev  ## measure against bare scripts and peers
+bench: $(VENV)/.bench  ## measure against bare scripts and peers
 	$(BIN)/python -m benchmarks $(ARGS)
 
 errors: $(VENV)/.dev  ## write docs/errors/ anew from graphkit/errors.py
@@ -52,12 +52,16 @@ clean:  ## remove what was built, and the virtual environment
 # Each stamp says that an installation of this pyproject.toml has finished; the developers' one contains the users' one.
 $(VENV)/.run: pyproject.toml | $(BIN)/python
 	@echo "Installing graphkit with PyTorch and TensorRT-RTX into $(VENV) (once; takes some minutes) ..."
-	@$(BIN)/python -m pip install --quiet --editable '.[torch,trt]'
+	@$(BIN)/python -m pip install -qq --editable '.[torch,trt]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "Installing graphkit with everything that its tests need into $(VENV) (once; takes some minutes) ..."
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --editable '.[dev]'
+	@touch $(VENV)/.run $@
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m pip install -qq --editable '.[bench]'
 	@touch $(VENV)/.run $@
 
 $(BIN)/python:

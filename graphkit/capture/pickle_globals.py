@@ -47,6 +47,12 @@ def globals_in(data: bytes) -> Globals:
     return Globals(frozenset(names), resolved)
 
 
+def _name(module: str, name: str = "") -> str:
+    """Protocols below 3 spell the built-in modules as Python 2 did."""
+    modern = {"__builtin__": "builtins", "copy_reg": "copyreg"}.get(module, module)
+    return f"{modern}.{name}"
+
+
 def _one_pickle(data: bytes, offset: int) -> tuple[set[str], bool, int]:
     """Walk one pickle; strings are followed through the memo, because STACK_GLOBAL takes its names from the stack."""
     names: set[str] = set()
@@ -58,14 +64,14 @@ def _one_pickle(data: bytes, offset: int) -> tuple[set[str], bool, int]:
         last = offset + (position or 0)
         match opcode.name:
             case "GLOBAL" | "INST":
-                names.add(str(argument).replace(" ", "."))
+                names.add(_name(*str(argument).split(" ", 1)))
                 recent.append(_UNKNOWN)
             case "STACK_GLOBAL":
                 module, name = ([_UNKNOWN, _UNKNOWN, *recent])[-2:]
                 if _UNKNOWN in (module, name):
                     resolved = False
                 else:
-                    names.add(f"{module}.{name}")
+                    names.add(_name(module, name))
                 recent.append(_UNKNOWN)
             case "MEMOIZE":
                 memo[len(memo)] = recent[-1] if recent else _UNKNOWN

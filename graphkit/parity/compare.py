@@ -6,6 +6,7 @@ because rounding errors of a sum follow its largest terms, not its result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,7 @@ class _Tally:
     mismatches: int = 0
     nonfinite: int = 0
     worst: int | None = None
-    excess: float = -1.0
+    excess: float = -math.inf
 
     def add(self, start: int, r: Array, c: Array, atol: float, rtol: float) -> None:
         import numpy as np
@@ -162,8 +163,8 @@ class _Tally:
         self.max_abs = max(self.max_abs, float(np.max(gap, where=both, initial=0)))
         relative = np.divide(gap, size, where=both & (size > 0), out=np.zeros_like(gap))
         self.max_rel = max(self.max_rel, float(relative.max(initial=0)))
-        if bad.any():
-            index = int(over.argmax())
+        if gap.any():
+            index = int(np.where(gap > 0, over, -np.inf).argmax())
             if float(over[index]) > self.excess:
                 self.excess, self.worst = float(over[index]), start + index
 

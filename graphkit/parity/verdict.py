@@ -20,7 +20,8 @@ class OutputComparison:
         dtype, shape: Of the reference.
         max_abs, max_rel: Largest absolute and relative difference over positions where both are finite; None for
             outputs that cannot be subtracted (strings), or where shapes differ.
-        worst_index: Position of the largest violation of the tolerance, () for a scalar, None where there is none.
+        worst_index: Position that is furthest outside the tolerance, or nearest to leaving it; () for a scalar, None
+            where nothing differs.
         reference_value, candidate_value: The values there.
         mismatches: Number of elements outside the tolerance.
         atol, rtol: The tolerance: |candidate - reference| <= atol + rtol * |reference|.

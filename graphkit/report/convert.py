@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FEW = 5
+FEW = 3
 """Of anything that may come in dozens, the summary shows so many; `-v` shows all."""
 
 _STYLES = {"pass": "green", "fail": "bold red", "not run": "yellow"}
@@ -102,8 +102,7 @@ def _candidate(name: str, comparisons: Sequence[Comparison], width: int) -> Line
     shapes = len({tuple(c.sizes.items()) for c in ran})
     skipped = [c.reason or "no reason given" for c in comparisons if c.status == "not run"]
     facts = [
-        f"max abs {_worst(o.max_abs for o in outputs)}  max rel {_worst(o.max_rel for o in outputs)}"
-        f"  over {shapes} shape{'' if shapes == 1 else 's'}"
+        f"max abs {_worst(o.max_abs for o in outputs)}{_share(outputs)} over {shapes} shape{'' if shapes == 1 else 's'}"
         if ran
         else "",
         f"not run at {len(skipped)}: {skipped[0]}" if ran and skipped else "".join(skipped[:1]),
@@ -116,6 +115,20 @@ def _worst(values: Iterable[float | None]) -> str:
     if any(v != v for v in known):
         return "nan"
     return f"{max(known):.1e}" if known else "-"
+
+
+def _share(outputs: Iterable[OutputComparison]) -> str:
+    """How much of its tolerance the worst element uses. (The largest relative error says little: it sits where the
+    expected value is all but zero.)"""
+    shares = [
+        abs(o.candidate_value - o.reference_value) / (o.atol + o.rtol * abs(o.reference_value))
+        for o in outputs
+        if o.candidate_value is not None and o.reference_value is not None and (o.atol or o.rtol)
+    ]
+    finite = [s for s in shares if s == s]
+    if not finite:
+        return ""
+    return f" ({100 * max(finite):.2g}% of the tolerance)" if max(finite) < 10 else f" ({max(finite):.1e} tolerances)"
 
 
 def _failing(parity: ParityReport, verbose: bool) -> list[Line]:
@@ -160,13 +173,19 @@ def _sizes(comparison: Comparison) -> str:
 
 
 def _tolerances(parity: ParityReport) -> str:
-    by_dtype: dict[str, dict[str, None]] = {}
+    """Per dtype; the absolute part follows each output's magnitude, so it is given as a range."""
+    by_dtype: dict[str, list[OutputComparison]] = {}
     for comparison in parity.comparisons:
         for output in comparison.outputs:
-            by_dtype.setdefault(output.dtype, {})[_tolerance(output)] = None
-    return (
-        "; ".join(f"{dtype}: {' or '.join(found)}" for dtype, found in by_dtype.items()) or "none: no output compared"
-    )
+            by_dtype.setdefault(output.dtype, []).append(output)
+    return "; ".join(f"{dtype}: {_range(found)}" for dtype, found in by_dtype.items()) or "none: no output compared"
+
+
+def _range(outputs: Sequence[OutputComparison]) -> str:
+    low, high = (pick(outputs, key=lambda o: (o.atol, o.rtol)) for pick in (min, max))
+    if low.atol == high.atol or low.rtol != high.rtol or not low.atol:
+        return " or ".join(dict.fromkeys((_tolerance(low), _tolerance(high))))
+    return f"A + {high.rtol:.2g} * |expected|, A from {low.atol:.1e} to {high.atol:.1e} by the output's magnitude"
 
 
 def _tolerance(output: OutputComparison) -> str:

@@ -84,6 +84,3 @@ def test_the_origin_tells_how_it_was_captured(converted):
     assert model.origin.rungs[-1].failure is None
     assert set(model.origin.sizes) == set(model.signature.symbols)
 
-
-def test_every_example_has_been_seen():
-    assert len(EXAMPLES) >= 9

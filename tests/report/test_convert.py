@@ -19,8 +19,8 @@ m.engine  1.5 kB
   dims    batch=1:4:8
 
 parity: pass against torch 2.13.0 (cpu), seed 0
-  pass     onnxruntime 1.32.0 (cpu, optimisations off)  max abs 8.0e-07  max rel 8.0e-06  over 3 shapes
-  pass     onnxruntime 1.32.0 (cpu, optimised model)    max abs 8.0e-07  max rel 8.0e-06  over 3 shapes
+  pass     onnxruntime 1.32.0 (cpu, optimisations off)  max abs 8.0e-07 over 3 shapes
+  pass     onnxruntime 1.32.0 (cpu, optimised model)    max abs 8.0e-07 over 3 shapes
   shapes     batch=4; batch=1 (not used in capture); batch=8 (not used in capture)
   tolerance  float32: 1e-05 + 0.0001 * |expected|
   engine: not run (no CUDA device)
@@ -36,7 +36,7 @@ files
 
 FAILING = """\
 parity: fail against torch 2.13.0 (cpu), seed 0
-  fail     onnxruntime 1.32.0 (cpu, optimised model)  max abs 1.2e-01  max rel 1.2e+00  over 2 shapes
+  fail     onnxruntime 1.32.0 (cpu, optimised model)  max abs 1.2e-01 (2.1e+03 tolerances) over 2 shapes
     logits[7, 2] at batch=8, onnxruntime 1.32.0 (cpu, optimised model)
       expected 0.5, got 0.625; max abs 1.2e-01, tolerance 1e-05 + 0.0001 * |expected|
       3 of 24 elements differ
@@ -73,7 +73,7 @@ def test_verbose_adds_the_inputs_and_versions(tmp_path):
 def test_summary_fits_one_screen_unless_verbose():
     result = with_warnings(100)
     plain = to_text(result).plain
-    assert "finding 4\n  ... and 95 more warnings (-v lists them)" in plain
+    assert "finding 2\n  ... and 97 more warnings (-v lists them)" in plain
     assert "warnings: 100" in plain
     assert len(plain.splitlines()) <= 24
     assert "finding 99" in to_text(result, verbose=True).plain
