@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import sys
 import tempfile
@@ -25,6 +26,8 @@ def main() -> int:
     rooms = tuple(options.room) or ROOMS
     if unknown := [name for name in rooms if name not in ROOMS]:
         parser.error(f"no such room: {', '.join(unknown)}; there are {', '.join(ROOMS)}")
+    if importlib.util.find_spec("psutil") is None:
+        parser.error("psutil is not installed: pip install -e '.[bench]'")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     claims: list[Claim] = []
     try:

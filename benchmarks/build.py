@@ -50,7 +50,7 @@ def claims(folder: Path) -> Iterator[Claim]:
 
 def _claims_of(job: _Job, model: Path, folder: Path) -> Iterator[Claim]:
     ours, raw, polygraphy = _ours(job, model, folder), _raw(job, model, folder), _polygraphy(job, model, folder)
-    stage = replace(ours, label="graphkit convert, stage `build`", reading=_build_stage)
+    stage = replace(ours, label="graphkit convert, stage build", reading=_build_stage)
     title = job.case.title
     proves = "ours also runs the ONNX file at several shapes first; the peer only builds"
     yield Claim(

@@ -80,7 +80,8 @@ def page(claims: Sequence[Claim], *, runs: int, warm_up: int, load: float | None
     lines += ["What the two sides do differently:", "", *notes, ""] if notes else []
     lines += ["Machine:", "", *(f"- {fact}" for fact in machine(load)), ""]
     lines += [
-        f"Method: {warm_up} warm-up run(s) a side, in which memory is sampled; then {runs} timed runs in alternation."
+        f"Method: {warm_up} warm-up run(s) a side, in which memory is sampled; "
+        f"then {runs} timed runs a side in alternation (more of the shortest commands)."
     ]
     return "\n".join(lines) + "\n"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,14 @@ class IsolatedSource:
         self.name = name
         self.label = "torch"
         self._spec = spec
-        self._folder = tempfile.TemporaryDirectory(prefix="graphkit-")
+        self._folder = Path(tempfile.mkdtemp(prefix="graphkit-"))
+        # Not a TemporaryDirectory: a source has no end of its own, and that one warns when it is merely collected.
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._worker = _torch_worker()
 
     def capture(self, request: CaptureRequest) -> Model:
         """Capture in the child; see `Source.capture`."""
-        target = Path(self._folder.name) / "captured.onnx"
+        target = self._folder / "captured.onnx"
         reply = self._worker.call(
             "graphkit.capture.torch_child:capture",
             spec=self._spec,
@@ -61,7 +64,7 @@ class IsolatedSource:
         """Run in the child; see `Source.run`."""
         from graphkit.tensor_files import read_tensors, write_tensors
 
-        given, made = (Path(tempfile.mkdtemp(dir=self._folder.name)) for _ in range(2))
+        given, made = (Path(tempfile.mkdtemp(dir=self._folder)) for _ in range(2))
         try:
             entries = write_tensors(inputs, given)
             return read_tensors(self._worker.call("graphkit.capture.torch_child:run", inputs=entries, folder=str(made)))

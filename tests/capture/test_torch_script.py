@@ -177,7 +177,7 @@ def test_a_script_function_is_converted(captured, onnx_run):
 
 def test_torchscript_cannot_be_exported_as_python(archives, captured):
     with pytest.raises(BadOption, match="--via export"):
-        captured(archives / "pair.pt", {"x": ("b", 4), "ids": (2,)}, via="export")
+        captured(archives / "gate.pt", {"x": ("b", 4)}, inputs={"steps": 3}, via="export")
 
 
 # --- tracing -----------------------------------------------------------------------------------------------------
