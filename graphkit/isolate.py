@@ -34,10 +34,20 @@ class Worker:
         name: What it is called in errors: `TensorRT-RTX`, `onnxsim`.
         preload: Modules to import at once, while the parent does something else.
         env: Environment variables to set in the child only.
+        without: Packages that the child does as if they were not installed: some libraries import every framework
+            that they find.
     """
 
-    def __init__(self, name: str, *, preload: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        preload: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        without: Sequence[str] = (),
+    ) -> None:
         self.name = name
+        self._without = tuple(without)
         self._preload = tuple(preload)
         self._env = dict(env or {})
         self._process: subprocess.Popen[str] | None = None
@@ -55,7 +65,7 @@ class Worker:
         self._replies = queue.Queue()
         self._process = subprocess.Popen(
             # -P: a file called onnx.py beside the user's model must not be imported in place of the library.
-            [sys.executable, "-P", "-m", "graphkit.isolate_child", *self._preload],
+            [sys.executable, "-P", "-m", "graphkit.isolate_child", ",".join(self._without), *self._preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -160,10 +170,15 @@ class Worker:
 _workers: dict[str, Worker] = {}
 
 
-def worker(name: str, *, preload: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Worker:
+FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "transformers")
+
+
+def worker(
+    name: str, *, preload: Sequence[str] = (), env: Mapping[str, str] | None = None, without: Sequence[str] = ()
+) -> Worker:
     """The shared worker of this name; the first call decides its libraries and environment."""
     if name not in _workers:
-        _workers[name] = Worker(name, preload=preload, env=env)
+        _workers[name] = Worker(name, preload=preload, env=env, without=without)
     return _workers[name]
 
 

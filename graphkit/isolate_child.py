@@ -16,16 +16,28 @@ from graphkit import events
 from graphkit.errors import GraphkitError, OutOfMemory
 
 
-def main(preload: list[str]) -> None:
+def main(without: str, *preload: str) -> None:
     """Serve calls from standard input until it ends."""
     replies = _claim_stdout()
     _die_with_parent()
+    sys.meta_path.insert(0, _KeptOut(frozenset(without.split(","))))
     for module in preload:
         with contextlib.suppress(ImportError):  # the call that needs it says so, with the remedy
             importlib.import_module(module)
     with events.listening(lambda event: _reply(replies, event)):
         for line in sys.stdin:
             _reply(replies, _serve(json.loads(line)))
+
+
+class _KeptOut:
+    """An import hook for which some packages are not installed."""
+
+    def __init__(self, packages: frozenset[str]) -> None:
+        self._packages = packages
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] in self._packages:
+            raise ModuleNotFoundError(f"No module named {name!r}: it is kept out of this child", name=name)
 
 
 def _serve(request: dict[str, Any]) -> dict[str, Any]:
@@ -60,4 +72,4 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

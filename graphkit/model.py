@@ -27,6 +27,7 @@ INLINE_LIMIT = 1_500_000_000
 
 _ORIGIN_KEY = "graphkit.origin"
 _DIMS_KEY = "graphkit.dims"
+_TOGETHER = "put the weights, as a plain file, into the model's folder"
 _SOURCE_KEY = "graphkit.source"
 
 
@@ -163,8 +164,12 @@ class Model:
         """This model with another graph, and one more step in its origin."""
         return replace(self, ir=graph, origin=replace(self.origin, steps=(*self.origin.steps, step)))
 
-    def save(self, path: Path | str) -> list[Path]:
+    def save(self, path: Path | str, *, durable: bool = True) -> list[Path]:
         """Write the model, whole or not at all; returns the files written, the `.onnx` first.
+
+        Args:
+            path: The `.onnx` file.
+            durable: Whether the file must survive a crash; a temporary one need not, and is written faster.
 
         Weights go inline below `INLINE_LIMIT`, and above into one file beside the model, named after its content.
         The `.onnx` is replaced last, so that a killed run never pairs an old graph with new weights.
@@ -174,7 +179,11 @@ class Model:
         """
         path = Path(path)
         if self.weight_bytes < INLINE_LIMIT:
-            atomic.write_bytes(path, self.to_proto().SerializeToString(deterministic=True))
+            data = self.to_proto().SerializeToString(deterministic=True)
+            if durable:
+                atomic.write_bytes(path, data)
+            else:
+                path.write_bytes(data)
             return [path]
         return _save_external(self, path)
 
@@ -213,7 +222,9 @@ def load(path: Path | str) -> Model:
     try:
         graph = ir.load(path)
     except (DecodeError, ir.serde.SerdeError, ValueError, UnicodeDecodeError) as error:
-        raise CorruptFile(f"{path.name} is not a valid ONNX file: {_first_line(error)}") from error
+        raise CorruptFile(
+            f"{path.name} is not a valid ONNX file: {_first_line(error)}", remedy="copy or export it again"
+        ) from error
     check_external_data(graph, path.parent)
     metadata = graph.metadata_props
     origin_text = metadata.pop(_ORIGIN_KEY, None)
@@ -254,18 +265,18 @@ def check_external_data(graph: ir.Model, folder: Path) -> None:
 def _size_inside(location: str, folder: Path, tensor: str) -> int:
     parts = Path(location).parts
     if "\0" in location or Path(location).is_absolute() or ".." in parts or not parts:
-        raise UnsafePath(f"weight `{tensor}` lies outside the model's folder: {location!r}")
+        raise UnsafePath(f"weight `{tensor}` lies outside the model's folder: {location!r}", remedy=_TOGETHER)
     target = folder.joinpath(location)
     for step in (target, *target.parents):
         if step == folder:
             break
         if step.is_symlink():
-            raise UnsafePath(f"weight `{tensor}` lies behind a link: {location!r}")
+            raise UnsafePath(f"weight `{tensor}` lies behind a link: {location!r}", remedy=_TOGETHER)
     if not target.exists():
         raise FileMissing(f"the weights file {location!r} is missing", remedy="put it beside the .onnx file")
     status = target.stat()
     if not target.is_file() or status.st_nlink > 1:
-        raise UnsafePath(f"weight `{tensor}` lies in a special or linked file: {location!r}")
+        raise UnsafePath(f"weight `{tensor}` lies in a special or linked file: {location!r}", remedy=_TOGETHER)
     return status.st_size
 
 

@@ -6,7 +6,9 @@ nothing else.
 
 from __future__ import annotations
 
-import tempfile
+import importlib
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from graphkit import atomic
 from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest
+from graphkit.capture.torch_file import IsolatedSource
 from graphkit.conversion import Conversion, stage
+from graphkit.drafts import Drafts
 from graphkit.errors import GraphkitError
 from graphkit.model import Model
 from graphkit.request import TARGETS, ConvertRequest, as_ranges, as_specs, check_options
@@ -104,30 +108,31 @@ def _convert(source: Any, request: ConvertRequest, state: Conversion) -> None:
         notes.describe(f"{way}, opset {captured.opset}", captured)
         if builder is not None:
             builder.check(_build_request(captured, request))
-    model = _optimise(captured, request, state)
-    from graphkit import proof as proofs  # polygraphy's and the engine's rooms, not needed by what fails earlier
+    from graphkit import proof as proofs  # the rooms of parity and engines, which what fails earlier does not need
 
-    with tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
+    with Drafts() as drafts:
+        if isinstance(captured_as, IsolatedSource) and captured_as.file is not None:
+            drafts.adopt(captured, captured_as.file)
+        model = _optimise(captured, drafts, state)
         with stage(state, "validate") as notes:
-            proof = proofs.validate(captured_as, captured, model, Path(folder), state)
+            proof = proofs.validate(captured_as, captured, model, drafts, state)
             notes.detail = proof.summary
-        if request.to == "onnx":
-            _publish_onnx(model, output, state)
+        if builder is None:
+            state.files.extend(drafts.publish(model, output))
         else:
-            assert builder is not None
-            _publish_engine(builder, model, output, request, proof, state)
+            _publish_engine(builder, model, drafts, proof, state)
     proofs.write_report(state, output, captured)
 
 
-def _optimise(captured: Model, request: ConvertRequest, state: Conversion) -> Model:
+def _optimise(captured: Model, drafts: Drafts, state: Conversion) -> Model:
     from graphkit.rewrite import simplify
 
     with stage(state, "optimise") as notes:
-        reason = "--no-optimize" if not request.optimize else simplify.why_not(captured)
+        reason = "--no-optimize" if not state.request.optimize else simplify.why_not(captured)
         if reason is not None:
             notes.skip(reason)
             return captured
-        model = simplify.simplify(captured)
+        model = simplify.simplify(captured, drafts.path(captured))
         change = f"{model.origin.steps[-1]}: {captured.node_count} -> {model.node_count} nodes"
         if model.node_count > captured.node_count:  # it takes newer operators (Gelu) apart
             notes.describe(f"{change}, not kept", captured)
@@ -137,18 +142,14 @@ def _optimise(captured: Model, request: ConvertRequest, state: Conversion) -> Mo
         return model
 
 
-def _publish_onnx(model: Model, output: Path, state: Conversion) -> None:
-    state.files.extend(model.save(output))
-
-
-def _publish_engine(
-    builder: Builder, model: Model, output: Path, request: ConvertRequest, proof: Proof, state: Conversion
-) -> None:
+def _publish_engine(builder: Builder, model: Model, drafts: Drafts, proof: Proof, state: Conversion) -> None:
     """Build under another name; the engine gets its own once it has passed, or cannot be run here."""
     from graphkit.engine import sidecar
     from graphkit.proof import prove_engine
 
-    asked = _build_request(model, request)
+    assert state.output is not None
+    output = state.output
+    asked = replace(_build_request(model, state.request), file=drafts.path(model))
     with atomic.replacing(output) as temporary:
         with stage(state, "build") as notes:
             engine = builder.build(asked, temporary)
@@ -158,7 +159,7 @@ def _publish_engine(
         prove_engine(builder, engine, proof, state)
     state.files.append(output)
     state.files.append(sidecar.write(replace(engine, path=output), asked))
-    state.files.extend(model.save(output.with_name(f"{output.name}.onnx")))
+    state.files.extend(drafts.publish(model, output.with_name(f"{output.name}.onnx")))
 
 
 def _warm_up(request: ConvertRequest) -> Builder | None:
@@ -175,7 +176,19 @@ def _warm_up(request: ConvertRequest) -> Builder | None:
     runners.warm_up()
     if builder is not None:
         builder.warm_up()
+    if "torch" not in sys.modules:  # capture runs in a child, so this process has nothing to do but wait for it
+        threading.Thread(target=_import_rooms, args=(builder is not None,)).start()
     return builder
+
+
+def _import_rooms(engine: bool) -> None:
+    """Import meanwhile what the later stages need; importing onnx_ir alone takes 0.7 s."""
+    for module in ("onnx_ir", "graphkit.proof"):
+        importlib.import_module(module)
+    if engine:
+        from graphkit.engine.builder import visible_gpus
+
+        visible_gpus()
 
 
 def _build_request(model: Model, request: ConvertRequest) -> BuildRequest:

@@ -12,6 +12,7 @@ from typing import Any
 from graphkit import __version__, atomic
 from graphkit.capture.request import RunnableSource, Source
 from graphkit.conversion import Conversion
+from graphkit.drafts import Drafts
 from graphkit.engine.builder import Builder, Engine, visible_gpus
 from graphkit.errors import ParityFailed
 from graphkit.model import Model, file_sha256, provenance
@@ -33,12 +34,12 @@ class Proof:
     summary: str
 
 
-def validate(captured_as: Source, captured: Model, model: Model, folder: Path, state: Conversion) -> Proof:
+def validate(captured_as: Source, captured: Model, model: Model, drafts: Drafts, state: Conversion) -> Proof:
     """Compare the source with the captured and with the optimised graph.
 
     Args:
         captured_as: The source; where its framework cannot run it, the captured graph is the reference.
-        folder: For the files that ONNX Runtime loads.
+        drafts: The files that ONNX Runtime loads.
 
     Raises:
         ParityFailed: they differ, or one could not run. The report is written all the same.
@@ -50,13 +51,12 @@ def validate(captured_as: Source, captured: Model, model: Model, folder: Path, s
     given = {s.name: s.value for s in request.samples if s.name in names}
     fixed = fixed_sizes(plans, given)
     points = choose_sizes(captured.signature, captured.dims, [captured.origin.sizes], fixed=fixed)
-    as_captured = OrtRunner(_saved(captured, folder / "captured.onnx"), optimize=False, name="captured ONNX")
+    as_captured = OrtRunner(drafts.path(captured), optimize=False, name="captured ONNX")
     runnable = isinstance(captured_as, RunnableSource)
     reference: Runner = captured_as if isinstance(captured_as, RunnableSource) else as_captured
     candidates = [as_captured] if runnable else []
-    path = _saved(model, folder / "model.onnx")
     what = "optimised ONNX" if model is not captured else "ONNX"
-    candidates.append(OrtRunner(path, optimize=True, name=what))
+    candidates.append(OrtRunner(drafts.path(model), optimize=True, name=what))
     comparisons = check(reference, candidates, plans, points, given, request.seed)
     state.parity = ParityReport(
         comparisons=comparisons,
@@ -139,10 +139,6 @@ def _failure(comparison: Comparison) -> str:
     worst = next((o for o in comparison.outputs if o.status == "fail"), None)
     text = comparison.reason or (f"`{worst.output}` {worst.reason}" if worst else comparison.status)
     return f"{comparison.candidate} at {sizes}: {text}"
-
-
-def _saved(model: Model, path: Path) -> Path:
-    return model.save(path)[0]
 
 
 def _parity_path(output: Path | None) -> Path:

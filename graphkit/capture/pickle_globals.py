@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from graphkit.errors import CorruptFile
 
 _UNKNOWN = "?"
+_LEGACY_PICKLES = 5  # what legacy torch.save writes, and torch.load reads, before the raw storages
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,14 @@ def globals_in(data: bytes) -> Globals:
     resolved = True
     offset = 0
     try:
-        while offset < len(data):
+        for _ in range(_LEGACY_PICKLES):
             found, good, offset = _one_pickle(data, offset)
             names |= found
             resolved = resolved and good
-            if data[offset : offset + 1] != b"\x80":  # legacy torch.save appends raw storages after its pickles
+            if data[offset : offset + 1] != b"\x80":
                 break
     except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError) as error:
-        raise CorruptFile(f"the pickle in the file is damaged: {error}") from error
+        raise CorruptFile(f"the pickle in the file is damaged: {error}", remedy="copy the file again") from error
     return Globals(frozenset(names), resolved)
 
 

@@ -21,7 +21,7 @@ def capture(spec: dict[str, str], name: str, request: dict[str, Any], target: st
     asked = CaptureRequest.from_json(request)
     source = _open(spec, name, asked)
     model = source.capture(asked)
-    model.save(target)
+    model.save(target, durable=False)
     _current[:] = [source]
     return {"label": source.label}
 

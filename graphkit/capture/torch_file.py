@@ -36,11 +36,16 @@ def recognise(path: Path, head: bytes, request: CaptureRequest) -> Source | None
 
 
 class IsolatedSource:
-    """A source that lives in the torch child."""
+    """A source that lives in the torch child.
+
+    Attributes:
+        file: The captured model as a file in a private folder, once it is captured.
+    """
 
     def __init__(self, name: str, spec: dict[str, str]) -> None:
         self.name = name
         self.label = "torch"
+        self.file: Path | None = None
         self._spec = spec
         self._folder = Path(tempfile.mkdtemp(prefix="graphkit-"))
         # Not a TemporaryDirectory: a source has no end of its own, and that one warns when it is merely collected.
@@ -58,6 +63,7 @@ class IsolatedSource:
             target=str(target),
         )
         self.label = reply["label"]
+        self.file = target
         return load(target)
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:

@@ -87,6 +87,8 @@ def load(archive: Archive, *, trust: bool, architecture: str | None) -> Any:
             )
 
 
+_AGAIN = "copy the file again, or save it again"
+
 _WHAT = {
     "torchscript": "TorchScript archive",
     "pt2": "ExportedProgram archive",
@@ -107,7 +109,9 @@ def _load_script(archive: Archive, trust: bool) -> Any:
         try:
             return torch.jit.load(clean, map_location="cpu")
         except RuntimeError as error:
-            raise CorruptFile(f"{archive.path.name}: torch cannot load it: {first_line(error)}") from error
+            raise CorruptFile(
+                f"{archive.path.name}: torch cannot load it: {first_line(error)}", remedy=_AGAIN
+            ) from error
 
 
 def _check_script(archive: Archive) -> None:
@@ -139,7 +143,9 @@ def _load_pt2(archive: Archive, trust: bool) -> Any:
         try:
             return torch.export.load(clean)
         except Exception as error:
-            raise CorruptFile(f"{archive.path.name}: torch cannot load it: {first_line(error)}") from error
+            raise CorruptFile(
+                f"{archive.path.name}: torch cannot load it: {first_line(error)}", remedy=_AGAIN
+            ) from error
 
 
 def _load_safetensors(archive: Archive) -> dict[str, Any]:
@@ -149,7 +155,9 @@ def _load_safetensors(archive: Archive) -> dict[str, Any]:
     try:
         return dict(load_file(archive.path))
     except (SafetensorError, OSError) as error:
-        raise CorruptFile(f"{archive.path.name} is a damaged safetensors file: {first_line(error)}") from error
+        raise CorruptFile(
+            f"{archive.path.name} is a damaged safetensors file: {first_line(error)}", remedy=_AGAIN
+        ) from error
 
 
 def _load_pickle(archive: Archive, trust: bool, architecture: str | None) -> Any:
@@ -190,7 +198,7 @@ def _unpickle(archive: Archive, stock: dict[str, Any], *, trust: bool) -> Any:
             remedy="run in the folder of that code, or put it on PYTHONPATH",
         ) from error
     except Exception as error:  # the unpickler raises whatever the bytes lead it to
-        raise CorruptFile(f"{archive.path.name}: torch cannot load it: {first_line(error)}") from error
+        raise CorruptFile(f"{archive.path.name}: torch cannot load it: {first_line(error)}", remedy=_AGAIN) from error
 
 
 def _stock_layers() -> dict[str, Any]:

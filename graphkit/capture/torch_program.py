@@ -8,7 +8,7 @@ from typing import Any
 
 from graphkit.capture.request import CaptureRequest, check_dims
 from graphkit.capture.torch_example import Leaf
-from graphkit.errors import CaptureFailed, FrozenDimension, ShapeMismatch, UnknownName
+from graphkit.errors import BadDimRange, CaptureFailed, FrozenDimension, ShapeMismatch, UnknownName
 from graphkit.shapes import DimRange, Shape, TensorSpec, free_symbols
 
 
@@ -55,6 +55,7 @@ def leaves_and_dims(program: Any, request: CaptureRequest) -> tuple[tuple[Leaf, 
         for name, (dtype, shape) in specs.items()
     )
     check_dims(request.dims, tuple(leaf.spec for leaf in leaves))
+    _check_ranges(program, names, request.dims)
     given = {d.symbol for d in request.dims}
     sizes = _example_sizes(program, names)
     own = [_own_range(program, symbol, name, sizes) for symbol, name in names.items() if name not in given]
@@ -150,8 +151,13 @@ def _symbol_names(specs: Mapping[str, tuple[str, Shape]], asked: Mapping[str, Te
                     where=f"input `{name}`",
                     remedy=f"export it again with a dynamic dimension there, or ask for {have}",
                 )
-            if isinstance(want, int) and want != have and isinstance(have, int):
-                raise ShapeMismatch(f"--shape says {spec}, but the program has {TensorSpec(name, dtype, shape)}")
+            if isinstance(want, int) and want != have:
+                raise ShapeMismatch(
+                    f"--shape says {spec}, but the program has {TensorSpec(name, dtype, shape)}",
+                    remedy=f"a name for a dynamic dimension, its size with --dim NAME={want}"
+                    if isinstance(have, str)
+                    else "ask for the size it has",
+                )
             if isinstance(want, str) and isinstance(have, str):
                 names.setdefault(have, want)
     for name, (_, shape) in specs.items():
@@ -196,6 +202,18 @@ def _own_range(program: Any, symbol: str, name: str, sizes: Mapping[str, int]) -
             low = 1 if low <= 2 else low
             return DimRange(name, low, min(max(sizes.get(name, low), low), high), high)
     return None
+
+
+def _check_ranges(program: Any, names: Mapping[str, str], dims: tuple[DimRange, ...]) -> None:
+    asked = {d.symbol: d for d in dims}
+    for symbol, interval in program.range_constraints.items():
+        want = asked.get(names.get(str(symbol), ""))
+        low, high = _finite(interval.lower, 1), _finite(interval.upper, sys.maxsize)
+        if want is not None and (want.max > high or want.min < low > 2):
+            raise BadDimRange(
+                f"--dim {want}: the program was exported for {want.symbol} from {low if low > 2 else 1} to {high}",
+                remedy="a range inside that one; or export the program again",
+            )
 
 
 def _finite(value: Any, infinite: int) -> int:

@@ -40,12 +40,14 @@ class BuildRequest:
         compute_capabilities: `8.6`; () means the library's portable default (TensorRT-RTX: 8.0 and later; TensorRT:
             the GPU of this machine).
         tf32: Whether float32 matrix products may run in TF32, which keeps 10 bits of mantissa.
+        file: The model as a file in a private folder, if it is saved already.
     """
 
     model: Model
     dims: tuple[DimRange, ...] = ()
     compute_capabilities: tuple[str, ...] = ()
     tf32: bool = True
+    file: Path | None = None
 
     @property
     def ranges(self) -> tuple[DimRange, ...]:
@@ -213,7 +215,8 @@ def build(library: Library, request: BuildRequest, output: Path) -> Engine:
     prover().start()
     with atomic.replacing(output) as temporary, tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
         profile = prove(request.model, request.ranges)
-        copy, *_ = request.model.save(Path(folder, "model.onnx"))  # never the user's path: parsers follow links
+        # Never the user's path: parsers follow links.
+        copy = request.file or request.model.save(Path(folder, "model.onnx"), durable=False)[0]
         reply = library.worker.call(
             "graphkit.engine.trt_child:build",
             model_path=str(copy),

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from graphkit.model import Model
 
 _CHILD = "graphkit.parity.ort_child"
-_PRELOAD = ("numpy", "onnxruntime", "polygraphy.backend.onnxrt", "onnx_ir")
+_PRELOAD = (
+    "numpy",
+    "onnxruntime",
+    "polygraphy.backend.onnxrt",
+    "ml_dtypes",
+    "graphkit.parity.ort_child",
+    "graphkit.tensor_files",
+)
 # DivMulFusion drops an edge, so that 1 / x * Identity(y) loads at no level but "off" (ORT 1.23 to 1.32, also #32416).
 _OPTIMISER_BUG = "https://github.com/microsoft/onnxruntime/issues/32413"
 
@@ -126,7 +133,7 @@ class OrtRunner:
         if isinstance(self._model, str | Path):
             return Path(self._model).resolve()
         path = self._folder / "model.onnx"
-        self._model.save(path)
+        self._model.save(path, durable=False)
         return path
 
     def _call(self, function: str, **arguments: Any) -> Any:
@@ -148,7 +155,8 @@ def warm_up() -> None:
 
 
 def _worker() -> isolate.Worker:
-    return isolate.worker("ONNX Runtime", preload=_PRELOAD)
+    # Polygraphy imports torch where it finds it, at the first run: 3 s and 100 MB.
+    return isolate.worker("ONNX Runtime", preload=_PRELOAD, without=isolate.FRAMEWORKS)
 
 
 def _optimiser_bug(error: InvalidExport) -> InvalidExport:

@@ -30,15 +30,20 @@ def why_not(model: Model) -> str | None:
     return None
 
 
-def simplify(model: Model) -> Model:
+def simplify(model: Model, file: Path | None = None) -> Model:
     """The model after onnxsim, inputs, outputs, dimension names and source lines kept.
+
+    Args:
+        model: The model.
+        file: The same model as a file that is ours, if it is saved already.
 
     Raises:
         OptimizationFailed: onnxsim refused it, or changed its signature. `NativeCrash`: it crashed.
     """
     with tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
-        given, made = Path(folder, "given.onnx"), Path(folder, "made.onnx")
-        model.save(given)
+        given, made = file or Path(folder, "given.onnx"), Path(folder, "made.onnx")
+        if file is None:
+            model.save(given, durable=False)
         version = _worker().call(f"{_CHILD}:run", given=str(given), made=str(made))
         result = load(made)
     _check_signature(model, result)
@@ -48,7 +53,8 @@ def simplify(model: Model) -> Model:
 
 
 def _worker() -> isolate.Worker:
-    return isolate.worker("onnxsim", preload=(_CHILD,))
+    # onnxsim 0.8 imports torch when it finds it (2 s and 200 MB), for functions that are not used here.
+    return isolate.worker("onnxsim", preload=("onnx", "onnxsim", _CHILD), without=isolate.FRAMEWORKS)
 
 
 def _check_signature(before: Model, after: Model) -> None:
