@@ -117,6 +117,8 @@ def _convert(source: Any, request: ConvertRequest, state: Conversion) -> None:
         with stage(state, "validate") as notes:
             proof = proofs.validate(captured_as, captured, model, drafts, state)
             notes.detail = proof.summary
+            assert state.parity is not None
+            model = state.model = proofs.with_true_outputs(model, state.parity)
         if builder is None:
             state.files.extend(drafts.publish(model, output))
         else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphkit import __version__, atomic
+from graphkit.capture.audit import output_shapes
 from graphkit.capture.request import RunnableSource, Source
 from graphkit.conversion import Conversion
 from graphkit.drafts import Drafts
@@ -69,6 +70,25 @@ def validate(captured_as: Source, captured: Model, model: Model, drafts: Drafts,
     return Proof(reference, plans, points, given, f"{len(comparisons)} comparisons at {len(points)} shapes, all equal")
 
 
+def with_true_outputs(model: Model, parity: ParityReport) -> Model:
+    """The model with output shapes that agree with what was seen to come out, where its own say less or something else.
+
+    An ONNX file may name no dimension of its outputs, or each by a name of its own.
+    """
+    import onnx_ir as ir
+
+    observed = [(c.sizes, {o.output: o.shape for o in c.outputs}) for c in parity.comparisons if c.outputs]
+    declared = {t.name: t.shape for t in model.signature.outputs}
+    shapes = output_shapes(declared, observed)
+    if not observed or all(shapes.get(name) in (None, shape) for name, shape in declared.items()):
+        return model
+    graph = model.ir.clone()
+    for value in graph.graph.outputs:
+        if value.name in shapes:
+            value.shape = ir.Shape(shapes[value.name])
+    return replace(model, ir=graph)
+
+
 def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversion) -> None:
     """Compare the engine with the source where a GPU can run it; say `not run` where none can.
 
@@ -119,8 +139,8 @@ def _require_parity(state: Conversion) -> None:
     raise ParityFailed(
         f"{len(bad)} of {len(state.parity.comparisons)} comparisons failed: {why}",
         where=_random_line(state.model) or (f"{first.candidate} against {first.reference}" if first else None),
-        details=tuple(_failure(c) for c in bad[:4]),
-        remedy=f"{_parity_path(state.output)} has every number" if state.output else None,
+        details=tuple(_failure(c) for c in bad[:2]),
+        remedy=_remedy(state, bad),
     )
 
 
@@ -132,6 +152,15 @@ def _random_line(model: Model | None) -> str | None:
     nodes = model.ir.graph.all_nodes() if model is not None else ()
     lines = [line for n in nodes if n.op_type in _RANDOM for line in provenance(n)]
     return str(lines[0]) if lines else None
+
+
+def _remedy(state: Conversion, bad: Sequence[Comparison]) -> str | None:
+    declared = {d.symbol for d in (state.model.dims if state.model else ())}
+    undeclared = [s for s in (bad[0].sizes if bad else ()) if s not in declared]
+    if undeclared and all(not c.outputs for c in bad):
+        flags = " ".join(f"--dim {s}=MIN:OPT:MAX" for s in undeclared)
+        return f"{flags}, the sizes that the model takes"
+    return f"{_parity_path(state.output)} has every number" if state.output else None
 
 
 def _failure(comparison: Comparison) -> str:

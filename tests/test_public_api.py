@@ -12,8 +12,8 @@ import pytest
 import graphkit as gk
 
 HEAVY = (
-    "click", "graphkit_cli", "networkx", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim", "packaging",
-    "polygraphy", "rich", "safetensors", "sympy", "tensorflow", "tensorrt", "tensorrt_rtx", "torch", "transformers",
+    "click", "graphkit_cli", "networkx", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim",
+    "packaging", "polygraphy", "rich", "safetensors", "sympy", "tensorflow", "tensorrt", "tensorrt_rtx", "torch", "transformers",
 )  # fmt: skip
 
 

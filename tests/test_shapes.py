@@ -125,7 +125,9 @@ def test_the_spellings_of_sympy_are_understood(a, b):
     assert evaluate("a**2", known) == a * a
 
 
-@pytest.mark.parametrize("dim", [None, "c", "a + c", "a.b", "f(a)", "a +", "a ** 99", "__import__('os')", "a if a else b"])
+@pytest.mark.parametrize(
+    "dim", [None, "c", "a + c", "a.b", "f(a)", "a +", "a ** 99", "__import__('os')", "a if a else b"]
+)
 def test_what_cannot_be_known_is_none(dim):
     assert evaluate(dim, {"a": 3, "b": 4}) is None
 

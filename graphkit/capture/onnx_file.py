@@ -17,7 +17,7 @@ from graphkit.errors import (
     UnknownName,
 )
 from graphkit.model import Model, load
-from graphkit.shapes import Dim, TensorSpec
+from graphkit.shapes import Dim, TensorSpec, free_symbols
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -114,7 +114,7 @@ def _named(model: Model, request: CaptureRequest) -> ir.Model:
         if value.name in known:
             wanted = tuple(_wanted(known[value.name], asked.get(value.name)))
             for old, new in zip(known[value.name].shape or (), wanted, strict=False):
-                if isinstance(old, str) and new is not None:
+                if isinstance(old, str) and _is_symbol(old) and new is not None:
                     renamed[old] = new
             if wanted or known[value.name].shape is not None:
                 value.shape = ir.Shape(wanted)
@@ -125,8 +125,17 @@ def _named(model: Model, request: CaptureRequest) -> ir.Model:
 
 
 def _output_dim(dim: Any, renamed: dict[str, str | int]) -> Dim:
-    value = dim if isinstance(dim, int) else dim.value
+    value = _free_or_fixed(dim if isinstance(dim, int) else dim.value)
     return renamed.get(value, value) if isinstance(value, str) else value
+
+
+def _free_or_fixed(dim: Dim) -> Dim:
+    """Some exporters write a free dimension as -1 (Paddle) or as `?`: neither says that two of them are equal."""
+    return None if (isinstance(dim, int) and dim < 0) or (isinstance(dim, str) and not _is_symbol(dim)) else dim
+
+
+def _is_symbol(dim: str) -> bool:
+    return all(s.isidentifier() for s in free_symbols(dim))
 
 
 def _wanted(have: TensorSpec, want: TensorSpec | None) -> Iterator[Dim]:
@@ -139,7 +148,7 @@ def _wanted(have: TensorSpec, want: TensorSpec | None) -> Iterator[Dim]:
         raise ShapeMismatch(
             f"--shape says {want}, but the model has {have}", remedy=f"give {len(have.shape)} dimensions"
         )
-    for axis, dim in enumerate(have.shape):
+    for axis, dim in enumerate(map(_free_or_fixed, have.shape)):
         asked = (want.shape or ())[axis] if want is not None else None
         if isinstance(dim, int):
             if isinstance(asked, str):

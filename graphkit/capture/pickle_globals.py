@@ -74,6 +74,8 @@ def _one_pickle(data: bytes, offset: int) -> tuple[set[str], bool, int]:
                 else:
                     names.add(_name(module, name))
                 recent.append(_UNKNOWN)
+            case "POP" | "POP_MARK":
+                recent.clear()  # what lay below is on top again, and was not followed
             case "MEMOIZE":
                 memo[len(memo)] = recent[-1] if recent else _UNKNOWN
             case "PUT" | "BINPUT" | "LONG_BINPUT":

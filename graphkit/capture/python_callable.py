@@ -30,9 +30,7 @@ def build(spec: str) -> Any:
     if not is_callable_spec(spec):
         raise BadCallable(f"{spec!r} is not package.module:callable", remedy="for example my_project.models:resnet")
     module_name, _, path = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    search_here()
     try:
         value: Any = importlib.import_module(module_name)
     except Exception as error:
@@ -52,6 +50,13 @@ def build(spec: str) -> Any:
         return value()
     except Exception as error:
         raise _failed(spec, f"calling {spec}() failed", error) from error
+
+
+def search_here() -> None:
+    """Make the user's own code importable from the working directory."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _is_model(value: Any) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphkit.capture import torch_archive, torch_pt2
-from graphkit.capture.python_callable import build
+from graphkit.capture.python_callable import build, search_here
 from graphkit.capture.torch_archive import Archive
 from graphkit.errors import (
     ArchitectureMissing,
@@ -189,6 +189,7 @@ def _unpickle(archive: Archive, stock: dict[str, Any], *, trust: bool) -> Any:
 
     try:
         if trust:
+            search_here()
             return torch.load(archive.path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals([*stock.values(), set]):
             return torch.load(archive.path, map_location="cpu", weights_only=True)

@@ -71,11 +71,11 @@ def line_of(text: str, module: str = "", classes: Sequence[str] = ()) -> SourceL
 
 def line_of_error(error: BaseException) -> SourceLine | None:
     """The user's line that an exception passed through, innermost."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if is_users(f.filename)]
-    if not own:
-        return None
-    return SourceLine("", shown(own[-1].filename), own[-1].lineno, own[-1].name)
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if is_users(frame.f_code.co_filename):
+            found = SourceLine("", shown(frame.f_code.co_filename), line, frame.f_code.co_qualname)
+    return found
 
 
 def code_at(line: SourceLine | None) -> str | None:

@@ -31,7 +31,6 @@ def build_verdicts(libraries: Mapping[str, Library], probes: Mapping[str, Probe]
     return (
         _onnx(libraries),
         _onnx_from_torch(libraries, probes["torch"]),
-        _ort(("ort", "onnxruntime"), libraries, probes["onnxruntime"]),
         _build_rtx(libraries, probes["tensorrt_rtx"]),
         _build_tensorrt(libraries, probes["tensorrt"], probes["driver"]),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from graphkit.errors import GraphkitError, Lacking
-from graphkit.parity.compare import Tolerance, compare_outputs, is_float
+from graphkit.parity.compare import Tolerance, compare_outputs, floor_of, is_float, magnitude
 from graphkit.parity.inputs import InputPlan, fixed_sizes, make_inputs
 from graphkit.parity.sizes import SizePoint
 from graphkit.parity.verdict import Comparison, OutputComparison, Status
@@ -122,9 +122,19 @@ def _one(
     if not expected:
         return replace(blank, status="fail", reason="the reference has no outputs: nothing is proven")
     outputs = tuple(_proven(o, expected) for o in compare_outputs(expected, found, tolerance))
+    blank = replace(blank, note="; ".join(filter(None, [blank.note, *_tiny(expected)])) or None)
     failed = [o for o in outputs if o.status == "fail"]
     reason = f"`{failed[0].output}`: {failed[0].reason}" if failed else None
     return replace(blank, status="fail" if failed else "pass", reason=reason, outputs=outputs)
+
+
+def _tiny(expected: Tensors) -> Iterator[str]:
+    """Outputs so small that the least tolerance covers most of what they could say."""
+    for name, values in expected.items():
+        if is_float(values.dtype) and values.size and values.any():
+            size, floor = magnitude(values), floor_of(values.dtype.name)
+            if size < 20 * floor:
+                yield f"`{name}` is tiny here (about {size:.0e}): differences below {floor:.0e} are not seen"
 
 
 def _proven(output: OutputComparison, expected: Tensors) -> OutputComparison:

@@ -37,6 +37,12 @@ by 1 %. The probabilistic bound is Higham and Mary, SIAM J. Sci. Comput. 41(5), 
 the depth of a network.
 """
 
+_FLOOR = {
+    "float64": 1e-14, "complex128": 1e-14, "float32": 1e-6, "complex64": 1e-6, "float16": 1e-3, "bfloat16": 8e-3,
+}  # fmt: skip
+"""dtype -> the least atol: a few roundings of numbers of about 1. A probability of 1e-8 is the difference of such
+numbers (a sigmoid, a softmax), and two correct programs round them differently."""
+
 _SAMPLE = 1 << 16
 _CHUNK = 1 << 20
 _GAP = 100.0
@@ -71,7 +77,12 @@ def tolerance_for(reference: str, candidate: str, scale: float) -> tuple[float, 
     if None in shares:
         return 0.0, 0.0
     share, rtol = max(s for s in shares if s is not None)
-    return share * scale, rtol
+    return max(share * scale, floor_of(reference), floor_of(candidate)), rtol
+
+
+def floor_of(dtype: str) -> float:
+    """The least absolute tolerance of a dtype: differences below it are never faults."""
+    return _FLOOR.get(dtype, 0.0)
 
 
 def magnitude(values: Array) -> float:

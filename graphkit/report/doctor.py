@@ -25,7 +25,6 @@ TITLES = {
 VERDICTS = {
     ("onnx", "onnx"): "onnx from ONNX",
     ("onnx", "torch"): "onnx from PyTorch",
-    ("ort", "onnxruntime"): "ort",
     ("ort", "cpu"): "ort on the CPU",
     ("ort", "cuda"): "ort on CUDA",
     ("trt", "rtx"): "trt (TensorRT-RTX)",

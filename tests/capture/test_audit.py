@@ -99,7 +99,9 @@ def test_state_of_a_part_is_named_by_its_path():
     assert changes(module)["1.0.table"].module == "1.0"
 
 
-@pytest.mark.parametrize("module", [Cached(), nn.BatchNorm1d(4).eval(), nn.Linear(4, 4)], ids=["cache", "norm", "linear"])
+@pytest.mark.parametrize(
+    "module", [Cached(), nn.BatchNorm1d(4).eval(), nn.Linear(4, 4)], ids=["cache", "norm", "linear"]
+)
 def test_what_settles_is_no_state(module):
     found = dict(changed_state(module, lambda: module(torch.ones(2, 4))))
     assert found == {}

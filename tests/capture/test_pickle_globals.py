@@ -28,7 +28,12 @@ def test_plain_values_name_nothing(value, protocol):
 
 @given(plain, st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_every_class_is_found_wherever_it_stands(value, protocol):
-    content = {"a": value, "b": [OrderedDict(x=value), PurePosixPath("x")], "c": Counter("abc"), "d": PurePosixPath("y")}
+    content = {
+        "a": value,
+        "b": [OrderedDict(x=value), PurePosixPath("x")],
+        "c": Counter("abc"),
+        "d": PurePosixPath("y"),
+    }
     found = globals_in(pickle.dumps(content, protocol))
     assert {"collections.OrderedDict", "collections.Counter", "pathlib.PurePosixPath"} <= found.names
     assert found.resolved

@@ -49,7 +49,7 @@ def test_numbers_and_declared_output_shapes_hold(converted, onnx_run, end):
 
 def test_outputs_speak_of_the_inputs_dimensions_only(converted):
     example, _, model = converted
-    sizes = {symbol: 7 for symbol in example.dims}
+    sizes = dict.fromkeys(example.dims, 7)
     outputs = [d for t in model.signature.outputs for d in t.shape]
     assert all(evaluate(d, sizes) is not None for d in outputs), model.signature
     assert any("batch" in str(d) for d in outputs)
@@ -83,4 +83,3 @@ def test_the_origin_tells_how_it_was_captured(converted):
     assert model.origin.versions["torch"].startswith(torch.__version__.partition("+")[0])
     assert model.origin.rungs[-1].failure is None
     assert set(model.origin.sizes) == set(model.signature.symbols)
-

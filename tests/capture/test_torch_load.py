@@ -103,7 +103,9 @@ def test_weights_of_other_shapes_are_refused(tmp_path, captured):
     assert "4.bias" in " ".join(caught.value.details)
 
 
-@pytest.mark.parametrize("spec", ["fixtures.torch_models:nothing", "no_such_package:mlp", "fixtures.torch_models:VOCABULARY", "x"])
+@pytest.mark.parametrize(
+    "spec", ["fixtures.torch_models:nothing", "no_such_package:mlp", "fixtures.torch_models:VOCABULARY", "x"]
+)
 def test_an_architecture_that_cannot_be_built_is_refused(file, captured, spec):
     with pytest.raises(BadCallable):
         captured(file("state_dict.pt"), SHAPES, architecture=spec)

@@ -107,7 +107,9 @@ def test_a_part_that_is_not_there_is_refused(captured):
     assert "body" in caught.value.remedy
 
 
-@pytest.mark.parametrize("target", [3, "text" * 0 or object(), {"a": 1}, np.zeros(3)], ids=["int", "object", "dict", "np"])
+@pytest.mark.parametrize(
+    "target", [3, "text" * 0 or object(), {"a": 1}, np.zeros(3)], ids=["int", "object", "dict", "np"]
+)
 def test_what_is_no_model_is_refused(captured, target):
     with pytest.raises(NotAModel):
         captured(target)

@@ -102,7 +102,7 @@ def test_a_size_where_the_program_is_dynamic_is_honoured_or_refused(captured):
 
 @pytest.mark.parametrize("batch", [(1, 4, 32), (0, 1, 2)])
 def test_a_range_wider_than_the_programs_is_refused(captured, batch):
-    with pytest.raises(Exception) as caught:  # noqa: PT011
+    with pytest.raises(Exception) as caught:
         captured(program(), {"x": ("batch", 4)}, {"batch": batch})
     assert caught.value.exit_code in (1, 2)
 

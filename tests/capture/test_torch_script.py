@@ -17,7 +17,7 @@ from graphkit.model import provenance
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
-SOURCE = '''
+SOURCE = """
 import sys
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ class Counter(nn.Module):
 torch.manual_seed(0)
 for name, module in (("gate", Gate()), ("pair", Pair()), ("counter", Counter())):
     torch.jit.script(module.eval()).save(sys.argv[1] + "/" + name + ".pt")
-'''
+"""
 
 
 @pytest.fixture(scope="module")
