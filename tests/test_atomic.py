@@ -24,6 +24,10 @@ with atomic.replacing(Path(sys.argv[1])) as temporary:
 """
 
 
+def fail_after(_written: int) -> None:
+    raise RuntimeError
+
+
 def visible(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
 
@@ -47,8 +51,7 @@ def test_a_block_that_raises_leaves_the_old_file_and_nothing_beside_it(tmp_path)
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     with pytest.raises(RuntimeError), atomic.replacing(path) as temporary:
-        temporary.write_bytes(b"new")
-        raise RuntimeError
+        fail_after(temporary.write_bytes(b"new"))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

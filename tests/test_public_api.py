@@ -13,7 +13,8 @@ import graphkit as gk
 
 HEAVY = (
     "click", "graphkit_cli", "networkx", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "onnxsim",
-    "packaging", "polygraphy", "rich", "safetensors", "sympy", "tensorflow", "tensorrt", "tensorrt_rtx", "torch", "transformers",
+    "packaging", "polygraphy", "rich", "safetensors", "sympy", "tensorflow", "tensorrt", "tensorrt_rtx", "torch",
+    "transformers",
 )  # fmt: skip
 
 

@@ -71,8 +71,8 @@ def test_the_detector_follows_the_original_and_the_official_export_over_a_sequen
         states[1], states[2] = wanted[1], theirs[1]
         for other in (wanted, theirs):
             np.testing.assert_allclose(probability, other[0], atol=1e-6, rtol=0)
-            # Each runs on its own state: what the three round differently adds up (2e-6 after 20 steps).
-            np.testing.assert_allclose(states[0], other[1], atol=5e-6, rtol=0)
+            # Each runs on its own state, up to 5 in size: what the three round differently adds up over 20 steps.
+            np.testing.assert_allclose(states[0], other[1], atol=2e-6, rtol=1e-5)
 
 
 def test_the_detector_builds(silero, tmp_path):

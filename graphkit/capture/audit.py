@@ -60,7 +60,8 @@ def refuse_state(changes: Iterable[tuple[str, SourceLine | None]], *, name: str,
 
 
 def output_shapes(
-    declared: Mapping[str, Shape | None], observed: Sequence[tuple[Mapping[str, int], Mapping[str, tuple[int, ...]]]]
+    declared: Mapping[str, Shape | None],
+    observed: Sequence[tuple[Mapping[str, int], Mapping[str, tuple[int, ...]]]],
 ) -> dict[str, Shape]:
     """Shapes of the outputs that agree with what the source really returned.
 

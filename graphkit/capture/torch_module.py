@@ -126,9 +126,8 @@ class TorchSource:
                 f"the exporter made {len(model.graph.outputs)} outputs, the model returns {', '.join(names)}"
             )
         rename_io(model.graph, [leaf.name for leaf in attempt.inputs], names)
-        _true_outputs(
-            model, self._observe(request, sizes, outputs), dict(zip(names, (n for n, _ in outputs), strict=True))
-        )
+        originals = dict(zip(names, (n for n, _ in outputs), strict=True))
+        _true_outputs(model, self._observe(request, sizes, outputs), originals)
         model.graph.name = "graph"
         model.producer_name = "graphkit"
         origin = Origin(
@@ -271,7 +270,9 @@ def _output_names(outputs: list[tuple[str, Any]], inputs: tuple[Leaf, ...]) -> l
 
 
 def _true_outputs(
-    model: ir.Model, observed: list[tuple[Mapping[str, int], dict[str, tuple[int, ...]]]], names: dict[str, str]
+    model: ir.Model,
+    observed: list[tuple[Mapping[str, int], dict[str, tuple[int, ...]]]],
+    names: dict[str, str],
 ) -> None:
     """Replace what the exporter declares about output shapes by what is true of them."""
     import onnx_ir as ir

@@ -1,4 +1,4 @@
-"""An ONNX file as a source: taken as it is, its free dimensions named, and nothing asked of it that it does not have."""
+"""An ONNX file as a source: taken as it is, its free dimensions named, and not asked for what it does not have."""
 
 import numpy as np
 import onnx

@@ -15,6 +15,7 @@ from graphkit.errors import (
     FrozenScalar,
     NotAModel,
     OpsetNotHonoured,
+    Refused,
     ShapeDependentBranch,
     ShapeMismatch,
     ShapeMissing,
@@ -107,9 +108,7 @@ def test_a_part_that_is_not_there_is_refused(captured):
     assert "body" in caught.value.remedy
 
 
-@pytest.mark.parametrize(
-    "target", [3, "text" * 0 or object(), {"a": 1}, np.zeros(3)], ids=["int", "object", "dict", "np"]
-)
+@pytest.mark.parametrize("target", [3, object(), {"a": 1}, np.zeros(3)], ids=["int", "object", "dict", "np"])
 def test_what_is_no_model_is_refused(captured, target):
     with pytest.raises(NotAModel):
         captured(target)
@@ -138,23 +137,21 @@ def test_an_unknown_way_is_refused(captured):
 
 
 @pytest.mark.parametrize("opset", range(13, 25))
-def test_the_opset_that_was_asked_is_made_or_refused(captured, onnx_run, wanted, opset):
-    try:
-        model = captured(net(), SHAPES, opset=opset)
-    except OpsetNotHonoured as refusal:
-        assert str(opset) in refusal.message
-        assert refusal.remedy
-        return
+def test_the_opset_that_was_asked_is_made(captured, onnx_run, wanted, opset):
+    model = captured(net(), SHAPES, opset=opset)
     assert model.opset == opset
     assert same(model, onnx_run, wanted)
 
 
-@pytest.mark.parametrize("opset", [1, 12, 99])
-def test_an_opset_out_of_reach_is_refused_or_made_never_another(captured, opset):
-    try:
-        assert captured(nn.ReLU(), {"input": ("batch", 4)}, opset=opset).opset == opset
-    except Exception as error:
-        assert getattr(error, "code", None) in ("GK108", "GK101"), error
+def test_an_opset_out_of_reach_is_refused(captured):
+    with pytest.raises(Refused, match="99"):
+        captured(nn.ReLU(), {"input": ("batch", 4)}, opset=99)
+
+
+def test_an_opset_that_one_way_cannot_make_is_refused_and_never_another(captured):
+    with pytest.raises(OpsetNotHonoured, match="24") as caught:
+        captured(net(), SHAPES, opset=24, via="script")
+    assert caught.value.exit_code == 1
 
 
 # --- names, shapes, ranges, samples ------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from graphkit_cli.doctor import doctor
 
 from graphkit import doctor as library
 from graphkit.doctor import Conflict, Diagnosis, Fit, Library, Machine, Probe, Verdict
+from graphkit_cli.doctor import doctor
 
 REMEDY = "pip install 'graphkit-onnx[trt]'"
 BROKEN = Diagnosis(

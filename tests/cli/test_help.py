@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from graphkit_cli.main import COMMANDS
 
 HELP = {
