@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphkit.model import Origin as Origin
     from graphkit.model import load as load
     from graphkit.pipeline import ConvertResult as ConvertResult
-    from graphkit.pipeline import capture as capture
+    from graphkit.pipeline import capture_model as capture_model
     from graphkit.pipeline import convert as convert
     from graphkit.shapes import DimRange as DimRange
     from graphkit.shapes import Signature as Signature
@@ -35,7 +35,7 @@ _HOME = {
     "Origin": "graphkit.model",
     "Signature": "graphkit.shapes",
     "TensorSpec": "graphkit.shapes",
-    "capture": "graphkit.pipeline",
+    "capture_model": "graphkit.pipeline",
     "convert": "graphkit.pipeline",
     "load": "graphkit.model",
 }
@@ -49,7 +49,7 @@ __all__ = [
     "Signature",
     "TensorSpec",
     "__version__",
-    "capture",
+    "capture_model",
     "convert",
     "load",
 ]
@@ -61,8 +61,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     value = getattr(importlib.import_module(_HOME[name]), name)
-    if not hasattr(value, "__path__"):  # `capture` is also a subpackage: the function wins over it
-        globals()[name] = value
+    globals()[name] = value
     return value
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
-import signal
 import sys
+import threading
+import time
 import traceback
 from typing import IO, Any
 
@@ -65,10 +65,16 @@ def _claim_stdout() -> IO[str]:
 
 
 def _die_with_parent() -> None:
-    """A killed parent must not leave a build running (Linux; elsewhere the end of standard input ends us)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    """A killed parent must not leave a build running for minutes. (The kernel's own signal for this, PDEATHSIG, also
+    comes when the thread ends that started the child.)"""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def convert(
     return result
 
 
-def capture(source: Any, request: CaptureRequest | None = None) -> Model:
+def capture_model(source: Any, request: CaptureRequest | None = None) -> Model:
     """Capture a model without converting it further; see `Source.capture` for what is raised."""
     asked = request or CaptureRequest()
     return recognise(source, asked).capture(asked)
@@ -207,4 +207,4 @@ def _stem(name: str) -> str:
     return name.rpartition(":")[2] if ":" in name else Path(name).stem
 
 
-__all__ = ["ConvertRequest", "ConvertResult", "as_ranges", "as_specs", "capture", "convert", "run"]
+__all__ = ["ConvertRequest", "ConvertResult", "as_ranges", "as_specs", "capture_model", "convert", "run"]

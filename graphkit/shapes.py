@@ -6,6 +6,7 @@ A dimension is an int, a symbol (`batch`), an expression over symbols (`2*seq + 
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -150,12 +151,18 @@ _CALLS: dict[str, Callable[..., float]] = {
     "floor": lambda a: a // 1,
     "FloorDiv": lambda a, b: a // b,
     "Mod": lambda a, b: a % b,
+    "PythonMod": lambda a, b: a % b,
+    "IntTrueDiv": lambda a, b: a / b,
+    "CeilToInt": math.ceil,
+    "FloorToInt": math.floor,
+    "TruncToInt": math.trunc,
+    "ToFloat": float,
 }
 
 
 def _eval(node: ast.expr, sizes: Mapping[str, int]) -> float:
     match node:
-        case ast.Constant(value=int(value)):
+        case ast.Constant(value=int(value) | float(value)):
             return value
         case ast.Name(id=name):
             return sizes[name]

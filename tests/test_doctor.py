@@ -188,7 +188,7 @@ def install(tmp_path, monkeypatch):
 
 
 def test_a_missing_requirement_is_a_conflict_with_its_command(install):
-    install("ray", "9.0", "no-such-thing<3,>=1")
+    install("ray", "2.55", "no-such-thing<3,>=1")
     fit = check_fit(installed_libraries())
     conflict = next(each for each in fit.conflicts if "no-such-thing" in each.what)
     assert fit.status == "conflicts"
@@ -197,7 +197,7 @@ def test_a_missing_requirement_is_a_conflict_with_its_command(install):
 
 
 def test_a_protobuf_that_cannot_suit_two_libraries_has_no_command(install):
-    install("ray", "9.0", "protobuf<5")
+    install("ray", "2.55", "protobuf<5")
     conflict = next(each for each in check_fit(installed_libraries()).conflicts if each.what.startswith("protobuf "))
     assert "ray needs <5" in conflict.what
     assert "separate environments" in conflict.what
@@ -206,7 +206,7 @@ def test_a_protobuf_that_cannot_suit_two_libraries_has_no_command(install):
 
 def test_an_unmet_marker_or_extra_is_no_conflict(install):
     before = check_fit(installed_libraries())
-    install("ray", "9.0", 'no-such-thing; python_version < "3"', 'no-such-thing; extra == "more"')
+    install("ray", "2.55", 'no-such-thing; python_version < "3"', 'no-such-thing; extra == "more"')
     after = check_fit(installed_libraries())
     assert (after.status, after.checked) == (before.status, before.checked)
 

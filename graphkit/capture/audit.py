@@ -97,7 +97,7 @@ def _dimension(declared: Dim, runs: list[tuple[Mapping[str, int], int]], free: s
         return free  # an expression that is not understood; a simpler one that holds at these sizes is a guess
     first_sizes, first = runs[0]
     candidates: list[Dim] = []
-    if len({tuple(sizes.values()) for sizes, _ in runs}) > 1 or not symbols:
+    if len(runs) > 1 and (len({tuple(sizes.values()) for sizes, _ in runs}) > 1 or not symbols):
         candidates.append(first)
     candidates.extend(symbols)
     candidates.extend(

@@ -206,6 +206,8 @@ def _with_sample(leaf: Leaf | None, param: Param, path: tuple[str, ...], name: s
     if not isinstance(value, Path):
         if param.kind == "tensor" or (leaf is not None and leaf.spec.dtype is not None):
             return _scalar_tensor(leaf, param, path, name, value)
+        if param.kind == "int" and not isinstance(value, int):
+            raise BadSample(f"--input {name}={value}: the model takes an int there", remedy=f"--input {name}=16")
         spec = TensorSpec(name, type(value).__name__, ())
         return Leaf(param.name, path, spec, float(value) if param.kind == "float" else value, scalar=True)
     array = _load_array(name, value)

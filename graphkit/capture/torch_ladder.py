@@ -14,9 +14,10 @@ from graphkit.capture import torch_export, torch_guards, torch_program, torch_sc
 from graphkit.capture.audit import refuse_state
 from graphkit.capture.request import VIA, CaptureRequest
 from graphkit.capture.torch_example import Leaf
-from graphkit.capture.torch_names import keep_provenance, rename_dims
-from graphkit.errors import BadOption, FrozenDimension, OpsetNotHonoured, Refused
-from graphkit.model import Finding, Rung
+from graphkit.capture.torch_names import keep_provenance, named_outputs, rename_dims
+from graphkit.capture.torch_script_lines import raising_lines
+from graphkit.errors import BadOption, CaptureFailed, FrozenDimension, OpsetNotHonoured, Refused
+from graphkit.model import Finding, Rung, SourceLine
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -111,8 +112,9 @@ def _rungs(subject: Subject, request: CaptureRequest) -> list[tuple[str, Callabl
     def by_script() -> Attempt:
         script = torch_script.to_script(module)
         refuse_state(torch_state.script_mutations(script), name="the module")
+        raising = raising_lines(script)  # now: the exporter rewrites the module's graph
         made = torch_script.script_to_onnx(script, leaves, subject.example, subject.result, request.opset)
-        return Attempt(made.model, leaves)
+        return Attempt(made.model, leaves, tuple(_raises(line) for line in raising))
 
     def by_trace() -> Attempt:
         made = torch_script.trace_to_onnx(module, leaves, subject.example, request.opset)
@@ -132,6 +134,27 @@ def _rungs(subject: Subject, request: CaptureRequest) -> list[tuple[str, Callabl
     return [("export", by_export), ("script", by_script)]
 
 
+def _check_outputs(result: Any) -> None:
+    """torch.onnx fails on an output that is a Python number, with an internal error."""
+    import torch
+
+    number = next(((name, v) for name, v in named_outputs(result) if not isinstance(v, torch.Tensor)), None)
+    if number is not None:
+        raise CaptureFailed(
+            f"the model returns the Python {type(number[1]).__name__} {number[1]} as `{number[0]}`",
+            remedy="return torch.tensor(...) there, or leave it out",
+        )
+
+
+def _raises(line: SourceLine) -> Finding:
+    return Finding(
+        "raise",
+        "the model raises an error on some inputs; an ONNX graph cannot, and computes on there",
+        str(line),
+        "check those inputs before they reach the graph",
+    )
+
+
 def _without_script(remedy: str | None) -> str | None:
     """The remedy less the advice to take a way that was tried."""
     parts = [p for p in (remedy or "").split("; or ") if not p.startswith("--via script")]
@@ -140,6 +163,7 @@ def _without_script(remedy: str | None) -> str | None:
 
 def _by_export(subject: Subject, request: CaptureRequest) -> Attempt:
     target, leaves = subject.target, subject.leaves
+    _check_outputs(subject.result)
     if torch_program.is_program(target):
         program, symbols = target, torch_program.symbols_of(target, leaves)
     else:

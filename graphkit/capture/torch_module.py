@@ -144,16 +144,20 @@ class TorchSource:
     def _observe(
         self, request: CaptureRequest, sizes: dict[str, int], outputs: list[tuple[str, Any]]
     ) -> list[tuple[Mapping[str, int], dict[str, tuple[int, ...]]]]:
-        """Shapes of the outputs at the captured sizes and at two others."""
+        """Shapes of the outputs at the captured sizes and at two others, with other values and Python integers."""
         import torch
 
         seen: list[tuple[Mapping[str, int], dict[str, tuple[int, ...]]]] = [(sizes, _shapes(outputs))]
-        for point in (1, 2) if sizes else ():
+        for point in (1, 2):
             other = example_sizes(self._leaves, request.dims, point)
-            values = values_for(self._leaves, other, request.seed)
-            with contextlib.suppress(Exception), torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what the source cannot run is the validation's business
-                seen.append((other, _shapes(named_outputs(self._call(arguments(self._leaves, values))))))
+            values = values_for(self._leaves, other, request.seed + point)
+            moved = {leaf.name: leaf.value + point for leaf in self._leaves if leaf.scalar and type(leaf.value) is int}
+            for attempt in ({**values, **moved}, values) if moved else (values,):
+                with contextlib.suppress(Exception), torch.no_grad(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # what the source cannot run is the validation's business
+                    result = self._call(arguments(self._leaves, attempt))
+                    seen.append((other, _shapes(named_outputs(result))))
+                    break
         return seen
 
     def _fails_elsewhere(self, request: CaptureRequest) -> str | None:

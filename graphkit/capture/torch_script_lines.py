@@ -53,6 +53,15 @@ def line_of_operator(script: Any, operator: str) -> str | None:
     return f"{line.file}:{line.line}" if line else None
 
 
+def raising_lines(script: Any) -> list[SourceLine]:
+    """Lines of the user's own that raise an error in a scripted module: ONNX has nothing of the kind."""
+    if not hasattr(script, "inlined_graph"):
+        return []
+    found = (users_line(n.sourceRange()) for n in nodes(script.inlined_graph) if n.kind() == "prim::RaiseException")
+    own = [SourceLine("", line.file, line.line) for line in found if line is not None and line.function == OWN]
+    return list(dict.fromkeys(own))
+
+
 def layer_lines(script: Any, calls: Calls) -> Layers:
     """For each line of a framework's layer, the called modules that hold it: a recurrent layer loses its scope."""
     import torch
