@@ -67,8 +67,8 @@ def _claims_of(job: _Job, model: Path, folder: Path) -> Iterator[Claim]:
         MOST,
         note="ours includes parsing, the proof of the profile and the digests; Polygraphy's figure leaves out parsing",
     )
-    yield Claim(f"{title} to an engine, the whole command, against the API", ours, raw, MOST, note=proves)
-    yield Claim(f"{title} to an engine, the whole command, against Polygraphy", ours, polygraphy, MOST, note=proves)
+    yield Claim(f"{title} to an engine, the whole command, against the API", ours, raw, None, note=proves)
+    yield Claim(f"{title} to an engine, the whole command, against Polygraphy", ours, polygraphy, None, note=proves)
 
 
 def _ours(job: _Job, model: Path, folder: Path) -> Command:

@@ -99,7 +99,14 @@ class RunnableSource(Source, Protocol):
 
     @property
     def label(self) -> str:
-        """What runs it: `torch 2.13.0 (cpu)`. Known after `capture`."""
+        """What runs it: `torch 2.13.0 (cpu)`. Known after `capture` or `prepare`."""
+
+    def prepare(self, request: CaptureRequest) -> tuple[TensorSpec, ...]:
+        """Make it ready for `run` without capturing it; returns its inputs.
+
+        Raises:
+            BadRequest: as `capture`.
+        """
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         """Run it on inputs named as in the captured model; returns outputs named likewise."""

@@ -13,22 +13,34 @@ from graphkit.errors import UnknownFormat
 from graphkit.model import file_sha256
 from graphkit.tensor_files import read_tensors, write_tensors
 
-_current: list[TorchSource] = []
+_sources: dict[str, TorchSource] = {}
 
 
-def capture(spec: dict[str, str], name: str, request: dict[str, Any], target: str) -> dict[str, str]:
-    """Capture the source that `spec` names (`file` or `callable`), and write the model to `target`."""
+def capture(handle: str, spec: dict[str, str], name: str, request: dict[str, Any], target: str) -> dict[str, str]:
+    """Capture the source that `spec` names (`file` or `callable`), and write the model to `target`.
+
+    The source is kept under `handle` for `run`.
+    """
     asked = CaptureRequest.from_json(request)
     source = _open(spec, name, asked)
     model = source.capture(asked)
     model.save(target, durable=False)
-    _current[:] = [source]
+    _sources[handle] = source
     return {"label": source.label}
 
 
-def run(inputs: list[dict[str, str]], folder: str) -> list[dict[str, str]]:
-    """Run the source that was captured last, on tensor files; returns those it wrote to `folder`."""
-    return write_tensors(_current[0].run(read_tensors(inputs)), Path(folder))
+def prepare(handle: str, spec: dict[str, str], name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Make the source that `spec` names ready for `run`, without capturing it; returns its inputs."""
+    asked = CaptureRequest.from_json(request)
+    source = _open(spec, name, asked)
+    inputs = source.prepare(asked)
+    _sources[handle] = source
+    return {"label": source.label, "inputs": [[t.name, t.dtype, t.shape] for t in inputs]}
+
+
+def run(handle: str, inputs: list[dict[str, str]], folder: str) -> list[dict[str, str]]:
+    """Run the source kept under `handle` on tensor files; returns those it wrote to `folder`."""
+    return write_tensors(_sources[handle].run(read_tensors(inputs)), Path(folder))
 
 
 _KINDS = {

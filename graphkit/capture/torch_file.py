@@ -17,6 +17,7 @@ from graphkit.capture import torch_archive
 from graphkit.capture.request import Arrays, CaptureRequest, Source
 from graphkit.errors import ExtraMissing
 from graphkit.model import Model, load
+from graphkit.shapes import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,12 +52,14 @@ class IsolatedSource:
         # Not a TemporaryDirectory: a source has no end of its own, and that one warns when it is merely collected.
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._worker = _torch_worker()
+        self._handle = self._folder.name  # what the child knows this source by; it may hold several
 
     def capture(self, request: CaptureRequest) -> Model:
         """Capture in the child; see `Source.capture`."""
         target = self._folder / "captured.onnx"
         reply = self._worker.call(
             "graphkit.capture.torch_child:capture",
+            handle=self._handle,
             spec=self._spec,
             name=self.name,
             request=request.to_json(),
@@ -66,6 +69,18 @@ class IsolatedSource:
         self.file = target
         return load(target)
 
+    def prepare(self, request: CaptureRequest) -> tuple[TensorSpec, ...]:
+        """Load in the child; see `RunnableSource.prepare`."""
+        reply = self._worker.call(
+            "graphkit.capture.torch_child:prepare",
+            handle=self._handle,
+            spec=self._spec,
+            name=self.name,
+            request=request.to_json(),
+        )
+        self.label = reply["label"]
+        return tuple(TensorSpec(n, t, None if s is None else tuple(s)) for n, t, s in reply["inputs"])
+
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         """Run in the child; see `Source.run`."""
         from graphkit.tensor_files import read_tensors, write_tensors
@@ -73,7 +88,10 @@ class IsolatedSource:
         given, made = (Path(tempfile.mkdtemp(dir=self._folder)) for _ in range(2))
         try:
             entries = write_tensors(inputs, given)
-            return read_tensors(self._worker.call("graphkit.capture.torch_child:run", inputs=entries, folder=str(made)))
+            done = self._worker.call(
+                "graphkit.capture.torch_child:run", handle=self._handle, inputs=entries, folder=str(made)
+            )
+            return read_tensors(done)
         finally:
             shutil.rmtree(given)
             shutil.rmtree(made)

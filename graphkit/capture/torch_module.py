@@ -32,7 +32,7 @@ from graphkit.errors import (
     UnknownName,
 )
 from graphkit.model import Finding, Model, Origin, Rung
-from graphkit.shapes import symbols_of
+from graphkit.shapes import TensorSpec, symbols_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +77,13 @@ class TorchSource:
             subject = Subject(target, self._module, self._leaves, example, result)
             attempt, tried = climb(subject, request, lambda: self._fails_elsewhere(request))
             return self._finish(attempt, tried, request, sizes, result)
+
+    def prepare(self, request: CaptureRequest) -> tuple[TensorSpec, ...]:
+        """Make the object ready to run; see `RunnableSource.prepare`."""
+        target = _submodule(self._target, request.submodule)
+        with _evaluating(target):
+            self._module, self._leaves, _ = _prepare(target, request)
+        return tuple(leaf.spec for leaf in self._leaves)
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         """Run the object; see `Source.run`."""
