@@ -25,11 +25,15 @@ def check_writable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there replaces `path` when the block ends well.
 
     The file is synced and renamed, so that a killed run leaves the old file or none. A block that removes the
     temporary file leaves `path` alone.
+
+    Args:
+        path: The file.
+        durable: Whether to sync; a file that is not published yet need not survive a crash.
 
     Raises:
         CannotWrite: the folder is missing or read-only, or `path` is a folder.
@@ -48,10 +52,12 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.exists():
-            _sync(temporary)
+            if durable:
+                _sync(temporary)
             temporary.chmod(_default_mode())
             temporary.replace(path)
-            _sync(path.parent)
+            if durable:
+                _sync(path.parent)
     except OSError as error:
         if error.errno not in _OUR_DISK:
             raise

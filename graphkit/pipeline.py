@@ -154,7 +154,7 @@ def _publish_engine(builder: Builder, model: Model, drafts: Drafts, proof: Proof
     asked = replace(_build_request(model, state.request), file=drafts.path(model))
     with atomic.replacing(output) as temporary:
         with stage(state, "build") as notes:
-            engine = builder.build(asked, temporary)
+            engine = builder.build(asked, temporary, durable=False)
             notes.detail = f"{engine.kind} {engine.version} for {', '.join(engine.targets)}"
             notes.size = engine.size
             state.warnings.extend(engine.findings)

@@ -67,7 +67,7 @@ class TorchSource:
         """Capture the object; see `Source.capture`."""
         check_via(request.via)
         target = _submodule(self._target, request.submodule)
-        with _evaluating(target):
+        with torch_state.restored(target), _evaluating(target):
             self._module, self._leaves, request = _prepare(target, request)
             values = _example(target, self._leaves, request)
             sizes = torch_program.sizes_of(self._leaves, values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,33 @@ def check(target: Any, module: Any, example: dict[str, Any], name: str) -> None:
             module(**example)
 
     refuse_state(changed_state(module, run), name=name)
+
+
+@contextlib.contextmanager
+def restored(module: Any) -> Iterator[None]:
+    """The module as it was, when the block ends: capture runs it, and one that keeps state would be changed."""
+    import torch
+
+    if not isinstance(module, torch.nn.Module) or is_script(module):
+        yield
+        return
+    saved = [
+        (part, dict(vars(part)), dict(part._buffers), {n: b.clone() for n, b in part._buffers.items() if b is not None})
+        for part in module.modules()
+        if not is_script(part)
+    ]
+    try:
+        yield
+    finally:
+        for part, attributes, buffers, values in saved:
+            for name in vars(part).keys() - attributes.keys():
+                del vars(part)[name]
+            vars(part).update(attributes)
+            part._buffers.update(buffers)
+            with torch.no_grad():
+                for name, value in values.items():
+                    if not torch.equal(buffers[name], value):
+                        buffers[name].copy_(value)
 
 
 def script_mutations(script: Any) -> list[tuple[str, SourceLine | None]]:

@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from graphkit import atomic, isolate
 from graphkit.engine import plan, refusal
-from graphkit.engine.profiles import Profile, make_profile, prove, prover
+from graphkit.engine.profiles import Profile, make_profile, prove
 from graphkit.errors import BuildFailed, ExtraMissing, GpuRequired, Lacking, NativeCrash, TimedOut, UnknownTarget
 from graphkit.model import Finding, Model, file_sha256
 from graphkit.shapes import DimRange
@@ -111,8 +112,8 @@ class Builder(Protocol):
             ExtraMissing, GpuRequired, UnknownTarget; BadDimRange, UnknownName, ShapeMissing of `make_profile`.
         """
 
-    def build(self, request: BuildRequest, output: Path) -> Engine:
-        """Build `output`, whole or not at all.
+    def build(self, request: BuildRequest, output: Path, *, durable: bool = True) -> Engine:
+        """Build `output`, whole or not at all; synced to disk if it is to be `durable`.
 
         Raises:
             BadDimRange, UnknownName, ShapeMissing, TargetUnsupported: see `profiles.prove`.
@@ -208,24 +209,32 @@ def check(builder: Builder, request: BuildRequest) -> None:
     make_profile(request.model.signature, request.ranges)
 
 
-def build(library: Library, request: BuildRequest, output: Path) -> Engine:
-    """Prove the profile, build in the child, read the file back; only then does it appear at `output`."""
+def build(library: Library, request: BuildRequest, output: Path, durable: bool) -> Engine:
+    """Build in the child while the profile is proved in another; only when both went well it appears at `output`."""
     started = time.perf_counter()
-    library.worker.start()  # its imports overlap with the proof
-    prover().start()
-    with atomic.replacing(output) as temporary, tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
-        profile = prove(request.model, request.ranges)
+    library.worker.start()
+    profile = make_profile(request.model.signature, request.ranges)
+    with (
+        atomic.replacing(output, durable=durable) as temporary,
+        tempfile.TemporaryDirectory(prefix="graphkit-") as folder,
+        ThreadPoolExecutor(1) as meanwhile,
+    ):
+        proof = meanwhile.submit(prove, request.model, request.ranges)
         # Never the user's path: parsers follow links.
         copy = request.file or request.model.save(Path(folder, "model.onnx"), durable=False)[0]
-        reply = library.worker.call(
-            "graphkit.engine.trt_child:build",
-            model_path=str(copy),
-            engine_path=str(temporary),
-            profile={name: [list(sizes) for sizes in triple] for name, triple in profile.shapes.items()},
-            capabilities=list(request.compute_capabilities),
-            tf32=request.tf32,
-            rtx=library.rtx,
-        )
+        model_sha256 = meanwhile.submit(file_sha256, copy)
+        try:
+            reply = library.worker.call(
+                "graphkit.engine.trt_child:build",
+                model_path=str(copy),
+                engine_path=str(temporary),
+                profile={name: [list(sizes) for sizes in triple] for name, triple in profile.shapes.items()},
+                capabilities=list(request.compute_capabilities),
+                tf32=request.tf32,
+                rtx=library.rtx,
+            )
+        finally:
+            proof.result()  # says more than what the library says of the same fault
         refusal.check(reply, request.model, library.title)
         header = _read_back(temporary, reply, request, library)
         return Engine(
@@ -235,7 +244,7 @@ def build(library: Library, request: BuildRequest, output: Path) -> Engine:
             targets=tuple(t for t in header.targets if t not in reply["unfit"]) or visible_gpus()[:1],
             size=header.size,
             sha256=file_sha256(temporary),
-            model_sha256=file_sha256(copy),
+            model_sha256=model_sha256.result(),
             layers=reply["layers"],
             seconds=time.perf_counter() - started,
             tf32=reply["tf32"],

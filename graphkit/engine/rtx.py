@@ -32,9 +32,9 @@ class RtxBuilder:
         if request.compute_capabilities:
             _check_capabilities(request.compute_capabilities, _library())
 
-    def build(self, request: BuildRequest, output: Path) -> Engine:
+    def build(self, request: BuildRequest, output: Path, *, durable: bool = True) -> Engine:
         self.check(request)
-        return builder.build(_library(), request, output)
+        return builder.build(_library(), request, output, durable)
 
     def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
         lacks = self.available()

@@ -42,9 +42,9 @@ class TensorRTBuilder:
                 remedy="--backend rtx builds for other GPUs",
             )
 
-    def build(self, request: BuildRequest, output: Path) -> Engine:
+    def build(self, request: BuildRequest, output: Path, *, durable: bool = True) -> Engine:
         self.check(request)
-        return builder.build(_library(), request, output)
+        return builder.build(_library(), request, output, durable)
 
     def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
         lacks = self.available()

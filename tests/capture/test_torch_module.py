@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fixtures.baited import BAITED
 from graphkit.errors import (
     BadDimRange,
     BadOption,
@@ -87,6 +88,27 @@ def test_wrappers_of_parallel_training_are_taken_off(captured, onnx_run, wanted)
     model = captured(nn.DataParallel(net()), SHAPES)
     assert model.origin.name == "Net"
     assert same(model, onnx_run, wanted)
+
+
+def test_a_distributed_wrapper_is_taken_off(captured, onnx_run, wanted, tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = captured(nn.parallel.DistributedDataParallel(net()), SHAPES)
+        assert same(model, onnx_run, wanted)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["mutated_buffer", "mutated_attribute"])
+def test_a_module_that_is_refused_for_its_state_is_left_as_it_was(captured, name):
+    module = BAITED[name].factory()
+    before = {k: v.clone() for k, v in {**dict(module.named_buffers()), **vars(module)}.items() if torch.is_tensor(v)}
+    with pytest.raises(StateMutated):
+        captured(module, SHAPES)
+    after = {**dict(module.named_buffers()), **vars(module)}
+    assert before
+    assert all(torch.equal(after[k], v) for k, v in before.items())
 
 
 def test_an_fx_graph_module_is_captured(captured, onnx_run, wanted):
