@@ -44,6 +44,7 @@ def validate(captured_as: Source, captured: Model, model: Model, drafts: Drafts,
 
     Raises:
         ParityFailed: they differ, or one could not run. The report is written all the same.
+        InvalidExport: ONNX Runtime cannot load what was captured.
     """
     request = state.request
 
@@ -53,6 +54,7 @@ def validate(captured_as: Source, captured: Model, model: Model, drafts: Drafts,
     fixed = fixed_sizes(plans, given)
     points = choose_sizes(captured.signature, captured.dims, [captured.origin.sizes], fixed=fixed)
     as_captured = OrtRunner(drafts.path(captured), optimize=False, name="captured ONNX")
+    as_captured.load()  # an export that cannot even be loaded is no question of parity
     runnable = isinstance(captured_as, RunnableSource)
     reference: Runner = captured_as if isinstance(captured_as, RunnableSource) else as_captured
     candidates = [as_captured] if runnable else []
