@@ -6,6 +6,7 @@ An input is named by its parameter, and inside a dict or list by its path: `d.ma
 from __future__ import annotations
 
 import inspect
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -274,10 +275,12 @@ def _candidates(bounds: DimRange | None, *, leading: bool, point: int) -> list[i
     if bounds is None:
         base = [[2, 3, 5, 7, 11], [3, 5, 2, 7, 13], [1, 4, 6, 8, 9]] if leading else _INNER
         return base[point]
-    low, high = bounds.min, bounds.max
-    first = [[bounds.opt, low + 1, high, 2, 3], [high, low, bounds.opt], [low, bounds.opt, high]][point]
-    middle = list(range(low, min(high, low + 16) + 1))
-    return [c for c in (*first, *middle) if low <= c <= high and (c > 1 or high == 1 or point > 0)] or [high]
+    low, opt, high = bounds.min, bounds.opt, bounds.max
+    divisor = math.gcd(low, opt, high)
+    step = divisor if divisor >= 8 else 1  # a range of 32:64:128 may be that of a network that needs multiples of 32
+    near = [opt + k * step for k in (1, -1, 2, -2, 3, -3, 4, -4)]
+    order = [[opt, *near, high, low], [high, *near, low, opt], [low, opt, *near, high]][point]
+    return [c for c in order if low <= c <= high and (c > 1 or high == 1 or point > 0)] or [high]
 
 
 # Without a range an inner dimension is an image side or a sequence length: multiples of 32 pass most networks.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fixtures.baited import BAITED
+from fixtures.torch_models import unet
 from graphkit.errors import (
     BadDimRange,
     BadOption,
@@ -23,7 +24,7 @@ from graphkit.errors import (
     StateMutated,
     UnknownName,
 )
-from graphkit.shapes import TensorSpec
+from graphkit.shapes import TensorSpec, evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -109,6 +110,16 @@ def test_a_module_that_is_refused_for_its_state_is_left_as_it_was(captured, name
     after = {**dict(module.named_buffers()), **vars(module)}
     assert before
     assert all(torch.equal(after[k], v) for k, v in before.items())
+
+
+def test_sizes_for_capture_keep_the_common_divisor_of_a_range(captured):
+    sides = {"image": ("batch", 3, "height", "width")}
+    range_ = (32, 64, 128)
+    model = captured(unet(), sides, dims={"height": range_, "width": range_})
+    height, width = model.origin.sizes["height"], model.origin.sizes["width"]
+    assert height != width
+    assert (height % 32, width % 32) == (0, 0)
+    assert all(evaluate(d, {"height": 96, "width": 32}) in (96, 32) for d in model.signature.outputs[0].shape[2:])
 
 
 def test_an_fx_graph_module_is_captured(captured, onnx_run, wanted):
