@@ -12,9 +12,14 @@ import click
 
 from graphkit.errors import BadOption
 
-COMMAND_LINE_ONLY = frozenset({"trust", "model", "output", "json", "quiet", "verbose"})
+COMMAND_LINE_ONLY = frozenset(
+    {
+        "trust", "model", "data", "output", "junit", "markdown", "save-inputs", "certificate", "plot",
+        "json", "quiet", "verbose",
+    }
+)  # fmt: skip
 """A folder that was downloaded may hold a configuration file: it must not decide that code is run (`--trust`,
-`--model`), nor which file is overwritten."""
+`--model`, `--data`), nor which file is overwritten."""
 
 
 def defaults(command_name: str, command: click.Command, commands: Iterable[str]) -> dict[str, Any]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from .shared import each_once, libraries_kept_off_stdout
+
 if TYPE_CHECKING:
     from graphkit.pipeline import ConvertRequest
     from graphkit.result import ConvertResult
-
-T = TypeVar("T")
 
 
 @click.command()
@@ -79,9 +76,9 @@ def _request(ctx: click.Context, options: dict[str, Any]) -> ConvertRequest:
     return ConvertRequest(
         to=options["to"],
         output=options["output"],
-        shapes=_each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
-        dims=_each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
-        samples=_each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
+        shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
+        dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
+        samples=each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
         opset=options["opset"],
         via=options["via"],
         submodule=options["submodule"],
@@ -108,20 +105,6 @@ def _refuse_engine_options(ctx: click.Context, options: dict[str, Any]) -> None:
         options[name] = without
 
 
-def _each_once(
-    option: str, texts: tuple[str, ...], parse: Callable[[str], T], key: Callable[[T], str]
-) -> tuple[T, ...]:
-    from graphkit.errors import BadOption
-
-    found: dict[str, T] = {}
-    for text in texts:
-        value = parse(text)
-        if key(value) in found:
-            raise BadOption(f"{option} is given twice for `{key(value)}`", remedy=f"one {option} for each name")
-        found[key(value)] = value
-    return tuple(found.values())
-
-
 def _capabilities(text: str | None) -> tuple[str, ...]:
     from graphkit.errors import BadOption
 
@@ -137,38 +120,8 @@ def _run(src: str, request: ConvertRequest, *, quiet: bool, verbose: int) -> Con
     from graphkit import pipeline
     from graphkit.report import progress
 
-    with progress.shown_on(sys.stderr, quiet=quiet), _libraries_kept_off_stdout(verbose):
+    with progress.shown_on(sys.stderr, quiet=quiet), libraries_kept_off_stdout(verbose):
         return pipeline.run(src, request)
-
-
-@contextlib.contextmanager
-def _libraries_kept_off_stdout(verbose: int) -> Iterator[None]:
-    """Send what libraries and the model's own code print to stderr: stdout is for the answer.
-
-    torch.onnx prints from Python, TensorRT and the children from C: hence both the object and the descriptor.
-    """
-    import warnings
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        if not verbose:
-            warnings.simplefilter("ignore")  # what matters to the user comes as a Finding
-        with contextlib.suppress(OSError):  # a process without stdout or stderr has nothing to mix up
-            stack.enter_context(_descriptor_to(1, 2))
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield
-
-
-@contextlib.contextmanager
-def _descriptor_to(descriptor: int, target: int) -> Iterator[None]:
-    sys.stdout.flush()
-    saved = os.dup(descriptor)
-    os.dup2(target, descriptor)
-    try:
-        yield
-    finally:
-        os.dup2(saved, descriptor)
-        os.close(saved)
 
 
 def _print(result: ConvertResult, *, as_json: bool, verbose: int) -> None:

@@ -12,6 +12,8 @@ import click
 
 COMMANDS = {
     "convert": "Convert a model to ONNX or a TensorRT engine, and prove it equal.",
+    "validate": "Compare models on the same inputs, and say whether they agree.",
+    "locate": "Find the first tensor at which two models part.",
     "doctor": "Say what this machine can build and run, and what it lacks.",
     "explain": "Explain an error code, such as GK104.",
 }

@@ -14,6 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphkit.comparison import ValidateRequest as ValidateRequest
+    from graphkit.comparison import validate as validate
     from graphkit.errors import GraphkitError as GraphkitError
     from graphkit.model import Model as Model
     from graphkit.model import Origin as Origin
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from graphkit.pipeline import ConvertResult as ConvertResult
     from graphkit.pipeline import capture_model as capture_model
     from graphkit.pipeline import convert as convert
+    from graphkit.pytest_plugin import assert_parity as assert_parity
     from graphkit.shapes import DimRange as DimRange
     from graphkit.shapes import Signature as Signature
     from graphkit.shapes import TensorSpec as TensorSpec
@@ -35,9 +38,12 @@ _HOME = {
     "Origin": "graphkit.model",
     "Signature": "graphkit.shapes",
     "TensorSpec": "graphkit.shapes",
+    "ValidateRequest": "graphkit.comparison",
+    "assert_parity": "graphkit.pytest_plugin",
     "capture_model": "graphkit.pipeline",
     "convert": "graphkit.pipeline",
     "load": "graphkit.model",
+    "validate": "graphkit.comparison",
 }
 
 __all__ = [
@@ -48,10 +54,13 @@ __all__ = [
     "Origin",
     "Signature",
     "TensorSpec",
+    "ValidateRequest",
     "__version__",
+    "assert_parity",
     "capture_model",
     "convert",
     "load",
+    "validate",
 ]
 
 

@@ -61,7 +61,8 @@ def params_of(module: Any) -> tuple[Param, ...]:
     """Parameters of a module's `forward`, from its schema (TorchScript) or its Python signature."""
     schema = getattr(module, "schema", None) or getattr(getattr(module, "forward", None), "schema", None)
     if schema is not None and hasattr(schema, "arguments"):
-        return tuple(_from_schema(a) for a in schema.arguments if a.name != "self")
+        of_module = getattr(module, "schema", None) is None  # then the first argument is the module, whatever its name
+        return tuple(_from_schema(a) for a in schema.arguments[1 if of_module else 0 :])
     parameters = inspect.signature(module.forward).parameters.values()
     return tuple(_from_signature(p) for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
 

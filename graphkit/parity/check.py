@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from graphkit.errors import GraphkitError, Lacking
 from graphkit.parity.compare import Tolerance, compare_outputs, floor_of, is_float, magnitude
 from graphkit.parity.inputs import InputPlan, fixed_sizes, make_inputs
+from graphkit.parity.judge import ByName, Judgement
 from graphkit.parity.sizes import SizePoint
 from graphkit.parity.verdict import Comparison, OutputComparison, Status
 
@@ -29,6 +30,7 @@ def check(
     seed: int = 0,
     *,
     tolerance: Tolerance | None = None,
+    judge: Callable[[Tensors, Tensors], Judgement] | None = None,
 ) -> tuple[Comparison, ...]:
     """One comparison per point and candidate; the reference runs once per point.
 
@@ -38,16 +40,19 @@ def check(
     Args:
         given: The user's own values (see `make_inputs`).
         seed: Of the generated values; each further draw at a size uses the next one.
+        tolerance: Instead of the one that follows from the dtypes.
+        judge: What decides on a run's outputs, `tolerance` then being its business; `ByName` where None.
 
     Raises:
-        UnknownName, BadSample, ShapeMismatch, ShapeMissing: the inputs cannot be made.
+        UnknownName, BadSample, ShapeMismatch, ShapeMissing: the inputs cannot be made, or what `judge` raises.
     """
+    judge = judge or ByName(tolerance)
     fixed = fixed_sizes(plans, given or {})
     done: list[Comparison] = []
     for point in points:
         point = replace(point, sizes={**point.sizes, **fixed})
         inputs = make_inputs(plans, point.sizes, seed + point.draw, given)
-        done.extend(_at(reference, candidates, point, inputs, seed + point.draw, tolerance))
+        done.extend(_at(reference, candidates, point, inputs, seed + point.draw, judge))
     return tuple(done)
 
 
@@ -91,7 +96,7 @@ def _at(
     point: SizePoint,
     inputs: Tensors,
     seed: int,
-    tolerance: Tolerance | None,
+    judge: Callable[[Tensors, Tensors], Judgement],
 ) -> list[Comparison]:
     blank = [
         Comparison(reference.label, c.label, dict(point.sizes), seed, point.seen, "not run", note=point.note)
@@ -103,7 +108,7 @@ def _at(
         status: Status = "not run" if isinstance(error, Lacking) else "fail"
         why = f"the reference does not run{_at_sizes(point)}: {error.message}"
         return [replace(c, status=status, reason=why) for c in blank]
-    done = [_one(c, runner, expected, inputs, tolerance) for c, runner in zip(blank, candidates, strict=True)]
+    done = [_one(c, runner, expected, inputs, judge) for c, runner in zip(blank, candidates, strict=True)]
     if any(c.status == "fail" and c.outputs for c in done):
         random = _differs_from_itself(reference, expected, inputs)
         if random:
@@ -112,7 +117,11 @@ def _at(
 
 
 def _one(
-    blank: Comparison, candidate: Runner, expected: Tensors, inputs: Tensors, tolerance: Tolerance | None
+    blank: Comparison,
+    candidate: Runner,
+    expected: Tensors,
+    inputs: Tensors,
+    judge: Callable[[Tensors, Tensors], Judgement],
 ) -> Comparison:
     try:
         found = candidate.run(_copies(inputs))
@@ -121,8 +130,9 @@ def _one(
         return replace(blank, status=status, reason="; ".join((error.message, *error.details)))
     if not expected:
         return replace(blank, status="fail", reason="the reference has no outputs: nothing is proven")
-    outputs = tuple(_proven(o, expected) for o in compare_outputs(expected, found, tolerance))
-    blank = replace(blank, note="; ".join(filter(None, [blank.note, *_tiny(expected)])) or None)
+    judgement = judge(expected, found)
+    outputs = tuple(_proven(o, expected) for o in judgement.outputs)
+    blank = replace(blank, note="; ".join(filter(None, [blank.note, *judgement.notes, *_tiny(expected)])) or None)
     failed = [o for o in outputs if o.status == "fail"]
     reason = f"`{failed[0].output}`: {failed[0].reason}" if failed else None
     return replace(blank, status="fail" if failed else "pass", reason=reason, outputs=outputs)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from graphkit.model import Model
 
-__all__ = ["InputPlan", "SizePoint", "choose_sizes", "fixed_sizes", "make_inputs", "plan_inputs"]
+__all__ = ["InputPlan", "SizePoint", "choose_sizes", "fixed_sizes", "make_inputs", "plan_inputs", "plan_specs"]
 
 Kind = Literal["normal", "complex", "index", "count", "integer", "image", "mask", "bool", "string"]
 
@@ -74,6 +74,11 @@ def plan_inputs(model: Model) -> tuple[InputPlan, ...]:
                 remedy="convert the part of the model whose inputs are tensors",
             )
     return tuple(_plan(spec, roles[spec.name]) for spec in model.signature.inputs)
+
+
+def plan_specs(specs: Sequence[TensorSpec]) -> tuple[InputPlan, ...]:
+    """One plan per input where there is no graph to read: by name and dtype alone."""
+    return tuple(_plan(spec, Roles()) for spec in specs)
 
 
 def make_inputs(
@@ -187,6 +192,8 @@ def _read(spec: TensorSpec, value: Any) -> np.ndarray[Any, Any]:
     if not isinstance(value, np.ndarray | np.generic):
         return _from_scalar(spec, value, wanted)
     array = np.asarray(value)
+    if array.dtype.kind == wanted.kind == "V" and array.dtype.itemsize == wanted.itemsize:
+        array = array.view(wanted)  # .npy stores bfloat16 and 8-bit floats as bytes without a type
     if array.dtype != wanted and not (wanted.kind == "O" and array.dtype.kind == "U"):
         raise BadSample(
             f"the sample for `{spec.name}` is {array.dtype}, the model takes {spec.dtype}",

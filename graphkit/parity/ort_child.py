@@ -4,6 +4,7 @@ division in the model (INT_MIN / -1) or a fault in its optimiser ends the whole 
 from __future__ import annotations
 
 import ctypes
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def load(path: str, optimize: bool) -> dict[str, list[str]]:
     if key not in _sessions:
         while len(_sessions) >= _KEPT:
             _sessions.popitem(last=False)
-        _sessions[key] = _session(path, optimize)
+        _sessions[key] = open_session(path, optimize)
     _sessions.move_to_end(key)
     session = _sessions[key]
     return {"inputs": [i.name for i in session.get_inputs()], "outputs": [o.name for o in session.get_outputs()]}
@@ -52,17 +53,24 @@ def run(path: str, optimize: bool, inputs: list[dict[str, str]], folder: str) ->
 
     load(path, optimize)
     session = _sessions[path, optimize]
-    feeds = read_tensors(inputs)
+    return write_tensors(infer(session, read_tensors(inputs)), Path(folder))
+
+
+def infer(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
+    """Outputs of a session by name.
+
+    Raises:
+        BadSample, ParityFailed: as `run`.
+    """
     try:
-        outputs = _infer(session, feeds)
+        return _infer(session, feeds)
     except MemoryError:
         raise
     except Exception as error:  # ORT's errors share no base class
         raise _run_error(error) from error
-    return write_tensors(outputs, Path(folder))
 
 
-def _session(path: str, optimize: bool) -> Any:
+def open_session(path: str, optimize: bool) -> Any:
     """A session made here and not by Polygraphy's SessionFromOnnx, which takes the optimisation level but sets the
     threads to the number of CPUs (sums then depend on the machine) and leaves warnings on."""
     import onnxruntime as ort
@@ -154,4 +162,4 @@ def reason(error: Exception) -> str:
     code, _, rest = text.partition(" : ")
     if rest and code.replace("_", "").isupper():
         text = rest
-    return text[:400]
+    return re.sub(r"^Load model from .*? failed:\s*", "", text)[:400]  # the path is a temporary file of ours

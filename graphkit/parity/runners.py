@@ -120,7 +120,7 @@ class OrtRunner:
         if self._loaded:
             self._loaded = False
             with contextlib.suppress(GraphkitError):  # a child that is dead holds no memory
-                _worker().call(f"{_CHILD}:forget", path=str(self._path))
+                ort_worker().call(f"{_CHILD}:forget", path=str(self._path))
         self._remove()
 
     def __enter__(self) -> OrtRunner:
@@ -137,13 +137,13 @@ class OrtRunner:
         return path
 
     def _call(self, function: str, **arguments: Any) -> Any:
-        return _worker().call(
+        return ort_worker().call(
             f"{_CHILD}:{function}", timeout=self._timeout, path=str(self._path), optimize=self.optimize, **arguments
         )
 
     def _loads_unoptimised(self) -> bool:
         try:
-            _worker().call(f"{_CHILD}:load", timeout=self._timeout, path=str(self._path), optimize=False)
+            ort_worker().call(f"{_CHILD}:load", timeout=self._timeout, path=str(self._path), optimize=False)
         except GraphkitError:
             return False
         return True
@@ -151,10 +151,11 @@ class OrtRunner:
 
 def warm_up() -> None:
     """Start the child and its imports now, while something else is done."""
-    _worker().start()
+    ort_worker().start()
 
 
-def _worker() -> isolate.Worker:
+def ort_worker() -> isolate.Worker:
+    """The child that runs ONNX Runtime."""
     # Polygraphy imports torch where it finds it, at the first run: 3 s and 100 MB.
     return isolate.worker("ONNX Runtime", preload=_PRELOAD, without=isolate.FRAMEWORKS)
 

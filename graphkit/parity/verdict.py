@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from graphkit.model import SourceLine
 
 Status = Literal["pass", "fail", "not run"]
 
@@ -26,6 +28,8 @@ class OutputComparison:
         mismatches: Number of elements outside the tolerance.
         atol, rtol: The tolerance: |candidate - reference| <= atol + rtol * |reference|.
         reason: Why it failed, in one line.
+        metrics: Further measures by name (see `metrics`), where they were asked for.
+        source: The line of the user's code that makes the output, where it failed and the graph knows.
     """
 
     output: str
@@ -41,9 +45,17 @@ class OutputComparison:
     atol: float = 0.0
     rtol: float = 0.0
     reason: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    source: SourceLine | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {name: _strict(getattr(self, name)) for name in self.__slots__}
+        """Strict JSON values; `metrics` and `source` only where there are any."""
+        data = {name: _strict(getattr(self, name)) for name in self.__slots__ if name not in ("metrics", "source")}
+        if self.metrics:
+            data["metrics"] = {name: _strict(value) for name, value in self.metrics.items()}
+        if self.source is not None:
+            data["source"] = asdict(self.source)
+        return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,3 +219,12 @@ def test_without_being_asked_nothing_is_traced(captured, onnx_run):
 def test_an_opset_that_the_scripted_way_does_not_reach_is_refused(archives, captured):
     with pytest.raises(OpsetNotHonoured, match="24"):
         captured(archives / "gate.pt", {"x": ("batch", 4)}, inputs={"steps": 3}, opset=24)
+
+
+def test_the_first_argument_of_a_scripted_module_is_the_module_whatever_its_name(captured, onnx_run):
+    class Odd(torch.nn.Module):
+        def forward(this, x):
+            return x * 2
+
+    model = captured(torch.jit.script(Odd()), {"x": ("batch", 3)})
+    assert [t.name for t in model.signature.inputs] == ["x"]

@@ -84,7 +84,7 @@ def test_engine_defaults_do_not_forbid_an_onnx_run(run, requests):
         (
             "opset = 1",
             "error[GK212]: [opset] is not the table of a command\n"
-            "  where: graphkit.toml\n  try:   one of: convert, doctor, explain\n",
+            "  where: graphkit.toml\n  try:   one of: convert, validate, locate, doctor, explain\n",
         ),
         (
             "[convert]\nopset = '20'",

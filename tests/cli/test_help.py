@@ -22,9 +22,11 @@ Options:
   --help     Show this message and exit.
 
 Commands:
-  convert  Convert a model to ONNX or a TensorRT engine, and prove it equal.
-  doctor   Say what this machine can build and run, and what it lacks.
-  explain  Explain an error code, such as GK104.
+  convert   Convert a model to ONNX or a TensorRT engine, and prove it equal.
+  validate  Compare models on the same inputs, and say whether they agree.
+  locate    Find the first tensor at which two models part.
+  doctor    Say what this machine can build and run, and what it lacks.
+  explain   Explain an error code, such as GK104.
 """,
     "graphkit convert --help": """\
 Usage: graphkit convert [OPTIONS] SRC
@@ -61,6 +63,67 @@ Options:
   -v, --verbose                More in the summary, and libraries' warnings;
                                -vv: tracebacks.
   --help                       Show this message and exit.
+""",
+    "graphkit validate --help": """\
+Usage: graphkit validate [OPTIONS] REF CAND...
+
+  Compare every CAND with REF on the same inputs.
+
+  Each is an ONNX file, a PyTorch model as for convert, or an engine. Exits
+  with 0 if all are equal, 1 if one differs, 3 if none differs but one could
+  not be run here.
+
+Options:
+  --shape X=DIMS         An input's shape: x=batch,3,224,224[:float32].
+  --dim D=RANGE          A dimension's range, min:opt:max: batch=1:4:8.
+  --input X=VALUE        An input's value: x=file.npy; or all: FILE.npz,
+                         FOLDER.
+  --data PKG.MOD:FUNC    Your generator of inputs: dicts of arrays.
+  --save-inputs F.npz    Keep the inputs that were compared on.
+  --seed N               Seed of drawn inputs.  [default: 0; x>=0]
+  --ort-level [off|all]  ONNX Runtime's optimisations for CAND; REF runs
+                         without.  [default: all]
+  --rtol [OUT=]R         Relative tolerance.  [default: by dtype]
+  --atol [OUT=]A         Absolute tolerance.  [default: by dtype and
+                         magnitude]
+  --metric [OUT:]COND    What has to hold too: 'snr>=40', 'top5>=0.99'.
+  --submodule PATH       Use a part of PyTorch models: decoder.layers.
+  --model PKG.MOD:FUNC   The code that builds the model, for a file of
+                         weights.
+  --trust                Allow files to run the code that they name.
+  --certificate F        Hash again the files that a .parity.json speaks of.
+  --junit F              Write JUnit XML.
+  --markdown F           Write Markdown, for a comment on a pull request.
+  --github               Print annotations for GitHub on stderr.
+  --json                 Print the result as JSON (schema
+                         graphkit.validate/1).
+  -q, --quiet            No progress on stderr.
+  -v, --verbose          More in the summary, and libraries' warnings; -vv:
+                         tracebacks.
+  --help                 Show this message and exit.
+""",
+    "graphkit locate --help": """\
+Usage: graphkit locate [OPTIONS] REF CAND
+
+  Find the first tensor at which CAND parts from REF.
+
+  CAND is an ONNX file; REF is one too, or a PyTorch model as for convert.
+  Exits with 0 if they are equal, 1 if the place is found, 2 if they cannot be
+  compared.
+
+Options:
+  --shape X=DIMS        An input's shape: x=batch,3,224,224[:float32].
+  --dim D=RANGE         A dimension's range, min:opt:max: batch=1:4:8.
+  --input X=VALUE       An input's value: x=file.npy, or sr=16000.
+  --submodule PATH      Use a part of REF: decoder.layers.
+  --model PKG.MOD:FUNC  The code that builds REF, for a file of weights.
+  --trust               Allow REF to run the code that it names.
+  --seed N              Seed of the sample inputs.  [default: 0; x>=0]
+  --plot F.svg          Draw the error along depth.
+  --json                Print the result as JSON (schema graphkit.locate/1).
+  -q, --quiet           No progress on stderr.
+  -v, --verbose         Every tensor that was compared; -vv: tracebacks.
+  --help                Show this message and exit.
 """,
     "graphkit doctor --help": """\
 Usage: graphkit doctor [OPTIONS]

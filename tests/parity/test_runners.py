@@ -204,7 +204,7 @@ def test_warming_up_starts_the_child_that_runs_use(dividing):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from m failed:no op", "Load model from m failed:no op"),
+        ("[ONNXRuntimeError] : 10 : INVALID_GRAPH : Load model from /tmp/m.onnx failed:no op", "no op"),
         ("[ONNXRuntimeError] : 1 : FAIL : Node (a) failed\nmore", "Node (a) failed"),
         ("plain words: 3 : 4", "plain words: 3 : 4"),
         ("", "ValueError"),
