@@ -14,7 +14,7 @@ from graphkit.capture.audit import output_shapes
 from graphkit.capture.request import RunnableSource, Source
 from graphkit.conversion import Conversion
 from graphkit.drafts import Drafts
-from graphkit.engine.builder import Builder, Engine, visible_gpus
+from graphkit.engine.builder import Builder, Engine, EngineRunner, visible_gpus
 from graphkit.errors import ParityFailed
 from graphkit.model import Model, file_sha256, provenance
 from graphkit.parity.check import check, engine_status
@@ -97,9 +97,8 @@ def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversi
     Raises:
         ParityFailed
     """
-
     assert state.parity is not None
-    runner = _EngineRunner(builder, engine) if visible_gpus() else "no CUDA device"
+    runner = EngineRunner(builder, engine) if visible_gpus() else "no CUDA device"
     verdict = engine_status(proof.reference, runner, proof.plans, proof.points, proof.given, state.request.seed)
     state.parity = replace(
         state.parity,
@@ -110,23 +109,7 @@ def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversi
     _require_parity(state)
 
 
-@dataclass(frozen=True, slots=True)
-class _EngineRunner:
-    """An engine as a Runner of the parity room."""
-
-    builder: Builder
-    engine: Engine
-
-    @property
-    def label(self) -> str:
-        return f"{self.engine.kind} {self.engine.version} (cuda{', TF32' if self.engine.tf32 else ''})"
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self.builder.run(self.engine, inputs)
-
-
 def _require_parity(state: Conversion) -> None:
-
     assert state.parity is not None
     if state.parity.status == "pass":
         return

@@ -28,7 +28,7 @@ from graphkit.shapes import Sample, TensorSpec
 if TYPE_CHECKING:
     import numpy as np
 
-    from graphkit.engine.builder import Builder, Engine
+    from graphkit.engine.builder import Engine
     from graphkit.engine.plan import Plan
 
 _MAGIC = (b"vtrt", b"ftrt")
@@ -279,19 +279,6 @@ def listed(specs: Sequence[TensorSpec]) -> str:
 # --- engines -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _EngineRunner:
-    builder: Builder
-    engine: Engine
-
-    @property
-    def label(self) -> str:
-        return f"{self.engine.kind} {self.engine.version} (cuda{', TF32' if self.engine.tf32 else ''})"
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return self.builder.run(self.engine, inputs)
-
-
 def _engine(path: Path, name: str, trust: bool) -> Side:
     """An engine is a program: only one that graphkit built, as its description says, is run without `--trust`."""
     from graphkit.engine import builder, plan
@@ -315,7 +302,7 @@ def _engine(path: Path, name: str, trust: bool) -> Side:
         backend = builder.choose(_BUILDERS[header.kind])
     except Lacking as error:
         return Side(name, label, lacks=error.message, inputs=inputs, engine=True)
-    runner = NamedRunner(name, _EngineRunner(backend, _described(path, header, digest, facts)))
+    runner = NamedRunner(name, builder.EngineRunner(backend, _described(path, header, digest, facts)))
     return Side(name, runner.label, runner, inputs=inputs, engine=True)
 
 

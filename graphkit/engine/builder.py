@@ -133,6 +133,21 @@ class Builder(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class EngineRunner:
+    """An engine as one side of a comparison (a Runner of the parity room)."""
+
+    builder: Builder
+    engine: Engine
+
+    @property
+    def label(self) -> str:
+        return f"{self.engine.kind} {self.engine.version} (cuda{', TF32' if self.engine.tf32 else ''})"
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self.builder.run(self.engine, inputs)
+
+
 def choose(backend: str | None = None) -> Builder:
     """The builder to use: the one that is named, or TensorRT where it is installed with a GPU, or TensorRT-RTX.
 
