@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphkit import atomic
+from graphkit.capture.isolated import IsolatedSource
 from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest
-from graphkit.capture.torch_file import IsolatedSource
 from graphkit.conversion import Conversion, stage
 from graphkit.drafts import Drafts
 from graphkit.errors import GraphkitError

@@ -9,8 +9,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from graphkit.errors import BadCallable
+from graphkit.errors import BadCallable, ExtraMissing
 
+_FRAMEWORKS = {"torch", "tensorflow", "keras"}
+_EXTRAS = {"torch": "torch", "onnxscript": "torch", "tensorflow": "tf", "keras": "tf", "tf2onnx": "tf"}
 _SPEC = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
 
 
@@ -26,6 +28,7 @@ def build(spec: str) -> Any:
 
     Raises:
         BadCallable: it cannot be imported, is not there, or raises.
+        ExtraMissing: it needs a framework that is not installed.
     """
     if not is_callable_spec(spec):
         raise BadCallable(f"{spec!r} is not package.module:callable", remedy="for example my_project.models:resnet")
@@ -33,6 +36,13 @@ def build(spec: str) -> Any:
     search_here()
     try:
         value: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(error.name or "")
+        if extra is None:
+            raise _failed(spec, f"cannot import `{module_name}`", error) from error
+        raise ExtraMissing(
+            f"{spec} needs {error.name}, which is not installed", remedy=f"pip install 'graphkit-onnx[{extra}]'"
+        ) from error
     except Exception as error:
         raise _failed(spec, f"cannot import `{module_name}`", error) from error
     for part in path.split("."):
@@ -42,7 +52,7 @@ def build(spec: str) -> Any:
                 f"{spec}: there is no `{part}` in `{module_name}`", remedy=f"it has: {', '.join(names[:20])}"
             )
         value = getattr(value, part)
-    if _is_model(value):
+    if packages_of(value) & _FRAMEWORKS:
         return value
     if not callable(value):
         raise BadCallable(f"{spec} is a {type(value).__name__}, which cannot be called")
@@ -59,9 +69,9 @@ def search_here() -> None:
         sys.path.insert(0, here)
 
 
-def _is_model(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.nn.Module)
+def packages_of(value: Any) -> set[str]:
+    """The top packages in which the class of `value` and its bases are defined."""
+    return {c.__module__.partition(".")[0] for c in type(value).__mro__}
 
 
 def _failed(spec: str, what: str, error: Exception) -> BadCallable:

@@ -9,14 +9,26 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from graphkit.capture.python_callable import is_callable_spec
+from graphkit.capture.python_callable import is_callable_spec, packages_of
 from graphkit.capture.request import CaptureRequest, Source
 from graphkit.errors import FileMissing, NotAModel, UnknownFormat
 
-_FILE_SOURCES = ("graphkit.capture.onnx_file", "graphkit.capture.torch_file")
+_FILE_SOURCES = (
+    "graphkit.capture.onnx_file",
+    "graphkit.capture.torch_file",
+    "graphkit.capture.tflite",
+    "graphkit.capture.tf_file",
+)
 """Modules with `recognise(path, head, request) -> Source | None`; the first that recognises the bytes wins."""
 
-_OBJECT_SOURCES = {"torch": "graphkit.capture.torch_object"}
+_FOLDER_SOURCES = ("graphkit.capture.tf_file",)
+"""Of these, the ones that recognise a folder; its head is empty."""
+
+_OBJECT_SOURCES = {
+    "torch": "graphkit.capture.torch_object",
+    "tensorflow": "graphkit.capture.tf_object",
+    "keras": "graphkit.capture.tf_object",
+}
 """Top package of an object's class, or of one of its bases -> module with `recognise(target) -> Source | None`."""
 
 _HEAD = 1024
@@ -32,16 +44,36 @@ def recognise(source: Any, request: CaptureRequest) -> Source:
         return _from_file(source, request)
     if isinstance(source, str):
         if is_callable_spec(source) and not Path(source).exists():
-            from graphkit.capture.torch_file import CallableSource
+            from graphkit import isolate
+            from graphkit.capture.isolated import IsolatedSource
 
-            return CallableSource(source)
+            worker = isolate.worker("the model's own code")
+            return IsolatedSource(source, {"callable": source}, opener=f"{__name__}:open_callable", worker=worker)
         return _from_file(Path(source), request)
-    return _from_object(source)
+    return from_object(source, "")
+
+
+def open_callable(spec: dict[str, str], name: str, request: CaptureRequest) -> Source:
+    """The Source for what a `package.module:callable` returns; in a child, for it runs the user's own code.
+
+    Raises:
+        BadCallable, NotAModel
+    """
+    from graphkit.capture.python_callable import build
+
+    return from_object(build(spec["callable"]), name)
 
 
 def _from_file(path: Path, request: CaptureRequest) -> Source:
     if path.is_dir():
-        raise UnknownFormat(f"{path} is a folder: {_folder(path)}", remedy="name a file, or package.module:callable")
+        for module in _FOLDER_SOURCES:
+            folder: Source | None = importlib.import_module(module).recognise(path, b"", request)
+            if folder is not None:
+                return folder
+        raise UnknownFormat(
+            f"{path} is a folder, and no SavedModel: it holds no saved_model.pb",
+            remedy="name a file, a SavedModel folder, or package.module:callable",
+        )
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -62,27 +94,28 @@ def _from_file(path: Path, request: CaptureRequest) -> Source:
             return found
     raise UnknownFormat(
         f"{path.name} is no model file that graphkit reads (it begins with {head[:8].hex(' ')})",
-        remedy="TorchScript, .pt2, a pickled module or state_dict, .safetensors, or .onnx",
+        remedy="TorchScript, .pt2, a pickled module or state_dict, .safetensors, SavedModel, .keras, .h5, GraphDef, "
+        ".tflite, or .onnx",
     )
 
 
-def _from_object(source: Any) -> Source:
-    packages = {c.__module__.partition(".")[0] for c in type(source).__mro__}
+def from_object(source: Any, name: str) -> Source:
+    """The Source for a Python object, under a name, or under that of its class.
+
+    Raises:
+        NotAModel
+    """
+    packages = packages_of(source)
     for package, module in _OBJECT_SOURCES.items():
         if package in packages:
-            found: Source | None = importlib.import_module(module).recognise(source)
+            found: Source | None = importlib.import_module(module).recognise(source, name)
             if found is not None:
                 return found
     raise NotAModel(
         f"a {type(source).__module__}.{type(source).__qualname__} is not a model that graphkit can capture",
-        remedy="a path, package.module:callable, nn.Module, TorchScript, torch.fx.GraphModule or ExportedProgram",
+        remedy="a path, package.module:callable, nn.Module, TorchScript, torch.fx.GraphModule, ExportedProgram, "
+        "Keras model or tf.function",
     )
-
-
-def _folder(path: Path) -> str:
-    if (path / "saved_model.pb").exists():
-        return "a TensorFlow SavedModel, which graphkit does not capture yet"
-    return "graphkit captures files"
 
 
 def _known_by_sight(head: bytes) -> tuple[str, str] | None:
@@ -96,10 +129,6 @@ def _known_by_sight(head: bytes) -> tuple[str, str] | None:
         return "a TensorRT engine", "an engine is the end of the line: convert the model it was built from"
     if head.startswith(b"\x1f\x8b"):
         return "gzip-compressed", "gunzip it first"
-    if head[4:8] == b"TFL3":
-        return "a TFLite file, which graphkit does not capture yet", "convert the model it was made from"
-    if head.startswith(b"\x89HDF"):
-        return "an HDF5 file (Keras .h5), which graphkit does not capture yet", "convert a PyTorch or ONNX model"
     if all(b in b"\t\n\r" or 32 <= b < 127 for b in head) and not head.startswith(b"PK"):
         return "text", "name a model file, or package.module:callable"
     return None

@@ -1,4 +1,4 @@
-"""PyTorch objects of the Python API, captured in the caller's own process."""
+"""PyTorch objects in memory, captured in the process that holds them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from graphkit.capture.request import Source
 from graphkit.capture.torch_module import TorchSource
 
 
-def recognise(target: Any) -> Source | None:
+def recognise(target: Any, name: str) -> Source | None:
     """The source for a module, TorchScript, GraphModule or ExportedProgram.
 
     Raises:
         NotAModel: another object of torch's.
     """
-    return TorchSource(target)
+    return TorchSource(target, name=name)

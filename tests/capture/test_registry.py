@@ -69,8 +69,6 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
     [
         (b"vtrt" + bytes(60), "engine"),
         (b"\x1f\x8b\x08" + bytes(60), "gzip"),
-        (b"\x1c\x00\x00\x00TFL3" + bytes(60), "TFLite"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(60), "HDF5"),
     ],
 )
 def test_other_formats_are_recognised_by_their_content(tmp_path, captured, head, says):

@@ -1,0 +1,37 @@
+"""A TensorFlow graph whose variables are constants: what every TensorFlow source becomes on its way to ONNX."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from graphkit.shapes import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenTensor:
+    """An input or output of a frozen graph.
+
+    Attributes:
+        spec: Its public name (the argument, the key of a dict output), dtype and shape, with symbols where the user
+            or the source names dimensions; None where a dimension is unknown.
+        tensor: Its tensor in the graph: `x:0`.
+    """
+
+    spec: TensorSpec
+    tensor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A frozen graph.
+
+    Attributes:
+        graph: The `GraphDef`, functions included; it holds no variable.
+        inputs: In the order of the source's own arguments.
+        outputs: In the order that the source returns them.
+    """
+
+    graph: Any
+    inputs: tuple[FrozenTensor, ...]
+    outputs: tuple[FrozenTensor, ...]
