@@ -14,6 +14,8 @@ COMMANDS = {
     "convert": "Convert a model to ONNX or a TensorRT engine, and prove it equal.",
     "validate": "Compare models on the same inputs, and say whether they agree.",
     "locate": "Find the first tensor at which two models part.",
+    "reduce": "Find a smallest part of a model that still fails.",
+    "hash": "Print digests that renaming and reordering do not change.",
     "doctor": "Say what this machine can build and run, and what it lacks.",
     "explain": "Explain an error code, such as GK104.",
 }

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphkit.comparison import ValidateRequest as ValidateRequest
     from graphkit.comparison import validate as validate
+    from graphkit.digests import Digest as Digest
+    from graphkit.digests import assert_equivalent as assert_equivalent
+    from graphkit.digests import digest as digest
     from graphkit.errors import GraphkitError as GraphkitError
+    from graphkit.location import locate as locate
     from graphkit.model import Model as Model
     from graphkit.model import Origin as Origin
     from graphkit.model import load as load
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
     from graphkit.pipeline import capture_model as capture_model
     from graphkit.pipeline import convert as convert
     from graphkit.pytest_plugin import assert_parity as assert_parity
+    from graphkit.reduction import ReduceRequest as ReduceRequest
+    from graphkit.reduction import Reduction as Reduction
+    from graphkit.reduction import reduce as reduce
     from graphkit.shapes import DimRange as DimRange
     from graphkit.shapes import Signature as Signature
     from graphkit.shapes import TensorSpec as TensorSpec
@@ -32,34 +39,48 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ConvertResult": "graphkit.pipeline",
+    "Digest": "graphkit.digests",
     "DimRange": "graphkit.shapes",
     "GraphkitError": "graphkit.errors",
     "Model": "graphkit.model",
     "Origin": "graphkit.model",
+    "ReduceRequest": "graphkit.reduction",
+    "Reduction": "graphkit.reduction",
     "Signature": "graphkit.shapes",
     "TensorSpec": "graphkit.shapes",
     "ValidateRequest": "graphkit.comparison",
+    "assert_equivalent": "graphkit.digests",
     "assert_parity": "graphkit.pytest_plugin",
     "capture_model": "graphkit.pipeline",
     "convert": "graphkit.pipeline",
+    "digest": "graphkit.digests",
     "load": "graphkit.model",
+    "locate": "graphkit.location",
+    "reduce": "graphkit.reduction",
     "validate": "graphkit.comparison",
 }
 
 __all__ = [
     "ConvertResult",
+    "Digest",
     "DimRange",
     "GraphkitError",
     "Model",
     "Origin",
+    "ReduceRequest",
+    "Reduction",
     "Signature",
     "TensorSpec",
     "ValidateRequest",
     "__version__",
+    "assert_equivalent",
     "assert_parity",
     "capture_model",
     "convert",
+    "digest",
     "load",
+    "locate",
+    "reduce",
     "validate",
 ]
 

@@ -25,6 +25,8 @@ Commands:
   convert   Convert a model to ONNX or a TensorRT engine, and prove it equal.
   validate  Compare models on the same inputs, and say whether they agree.
   locate    Find the first tensor at which two models part.
+  reduce    Find a smallest part of a model that still fails.
+  hash      Print digests that renaming and reordering do not change.
   doctor    Say what this machine can build and run, and what it lacks.
   explain   Explain an error code, such as GK104.
 """,
@@ -124,6 +126,53 @@ Options:
   -q, --quiet           No progress on stderr.
   -v, --verbose         Every tensor that was compared; -vv: tracebacks.
   --help                Show this message and exit.
+""",
+    "graphkit hash --help": """\
+Usage: graphkit hash [OPTIONS] MODEL...
+
+  Print digests of ONNX files that renaming and reordering do not change.
+
+  Of the structure (operators, attributes, wiring), the weights, the signature
+  (names, dtypes and shapes of inputs and outputs), and the whole model.
+
+Options:
+  --json  Print the digests as JSON (schema graphkit.hash/1).
+  --help  Show this message and exit.
+""",
+    "graphkit reduce --help": """\
+Usage: graphkit reduce [OPTIONS] MODEL
+
+  Find a smallest part of MODEL that fails as it does.
+
+  MODEL is an ONNX file. The part, its inputs and how to see the failure are
+  written to a folder, ready to attach to a bug report. Exits with 1 if MODEL
+  does not fail, or not always.
+
+Options:
+  --check CMD                 Command that fails on the model: 'python
+                              check.py {model} {inputs}'.
+  --until [parity|build|ort]  What fails, instead of a command.
+  --against RIGHT             ONNX file that is right.  [default: MODEL, not
+                              optimised]
+  -o, --output PATH           Folder to write.  [default: MODEL-reduced here]
+  --anonymize                 Random weights and inputs, neutral names.
+  --shape X=DIMS              An input's shape: x=batch,3,224,224[:float32].
+  --dim D=RANGE               A dimension's range, min:opt:max: batch=1:4:8.
+  --input X=VALUE             An input's value: x=file.npy; or all: FILE.npz,
+                              FOLDER.
+  --seed N                    Seed of values.  [default: 0; x>=0]
+  --backend [rtx|tensorrt]    Engine builder.  [default: what is there]
+  --cc LIST                   Compute capabilities of the engine:
+                              8.6,8.9,12.0.
+  --timeout S                 Seconds that one trial may take; not for builds.
+                              [default: 300]  [x>0]
+  --max-trials N              Most trials.  [default: 500; x>=1]
+  --max-seconds S             Most time.  [default: any]  [x>0]
+  --json                      Print the result as JSON (schema
+                              graphkit.reduce/1).
+  -q, --quiet                 No progress on stderr.
+  -v, --verbose               Libraries' warnings; -vv: tracebacks.
+  --help                      Show this message and exit.
 """,
     "graphkit doctor --help": """\
 Usage: graphkit doctor [OPTIONS]
