@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("src")
-@click.option("--to", type=click.Choice(["onnx", "trt"]), default="onnx", show_default=True, help="What to make.")
+@click.option(
+    "--to",
+    type=click.Choice(["onnx", "trt", "saved_model", "tflite"]),
+    default="onnx",
+    show_default=True,
+    help="What to make; the last two of TensorFlow models.",
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: SRC.onnx/.engine here]"
 )
@@ -31,6 +37,12 @@ if TYPE_CHECKING:
 @click.option("--via", type=click.Choice(["export", "script", "trace"]), help="Way of capture.  [default: the safest]")
 @click.option("--submodule", metavar="PATH", help="Convert a part of the model: decoder.layers.")
 @click.option("--model", metavar="PKG.MOD:FUNC", help="The code that builds the model, for a file of weights.")
+@click.option("--signature", metavar="NAME", help="Which signature of a SavedModel.")
+@click.option("--output-name", multiple=True, metavar="T", help="An output of a GraphDef: scores, split:1.")
+@click.option("--state", type=click.Choice(["inputs"]), help="Make assigned TensorFlow variables inputs and outputs.")
+@click.option(
+    "--layout", multiple=True, metavar="nchw[:X]", help="Images of a TensorFlow model as NCHW; X: only that one."
+)
 @click.option("--trust", is_flag=True, help="Allow SRC to run the code that it names.")
 @click.option("--optimize/--no-optimize", default=True, show_default=True, help="Simplify the graph.")
 @click.option("--backend", type=click.Choice(["rtx", "tensorrt"]), help="Engine builder.  [default: what is there]")
@@ -46,7 +58,8 @@ if TYPE_CHECKING:
 def convert(ctx: click.Context, /, src: str, **options: Any) -> None:
     """Convert the model SRC and compare the result with it.
 
-    SRC is a file (TorchScript, .pt2, pickled module, weights with --model) or package.module:callable.
+    SRC is a PyTorch file (TorchScript, .pt2, pickled module, weights with --model), a TensorFlow one (SavedModel,
+    .keras, .h5, GraphDef, .tflite), an ONNX file, or package.module:callable.
     """
     ctx.obj.verbose = options["verbose"]
     result = _converted(ctx, src, options)
@@ -83,6 +96,10 @@ def _request(ctx: click.Context, options: dict[str, Any]) -> ConvertRequest:
         via=options["via"],
         submodule=options["submodule"],
         architecture=options["model"],
+        signature=options["signature"],
+        state=options["state"],
+        layout=options["layout"],
+        outputs=options["output_name"],
         trust=options["trust"],
         optimize=options["optimize"],
         backend=options["backend"],

@@ -22,7 +22,7 @@ from graphkit.conversion import Conversion, stage
 from graphkit.drafts import Drafts
 from graphkit.errors import GraphkitError
 from graphkit.model import Model
-from graphkit.request import TARGETS, ConvertRequest, as_ranges, as_specs, check_options
+from graphkit.request import EXPORTS, TARGETS, ConvertRequest, as_ranges, as_specs, check_options
 from graphkit.result import ConvertResult
 from graphkit.shapes import Sample, TensorSpec
 
@@ -45,7 +45,7 @@ def convert(
 
     Args:
         source: Path, `package.module:callable`, nn.Module, TorchScript, GraphModule or ExportedProgram.
-        to: `onnx` or `trt`.
+        to: `onnx` or `trt`; for a TensorFlow or Keras source also `saved_model` or `tflite`.
         output: File to write.
         shapes: Shape of each input; strings are dynamic dimensions: `{"x": ("batch", 3, 224, 224)}`. A `TensorSpec`
             says the dtype too; without one it is float32.
@@ -96,6 +96,9 @@ def _convert(source: Any, request: ConvertRequest, state: Conversion) -> None:
     state.source = _name_of(source)
     check_options(request)
     output = state.output = request.output or Path(_stem(state.source) + TARGETS[request.to])
+    if request.to in EXPORTS:
+        _export(source, request, state)
+        return
     atomic.check_writable(output)
     captured_as = recognise(source, request.for_capture())
     builder = _warm_up(request)
@@ -124,6 +127,17 @@ def _convert(source: Any, request: ConvertRequest, state: Conversion) -> None:
         else:
             _publish_engine(builder, model, drafts, proof, state)
     proofs.write_report(state, output, captured)
+
+
+def _export(source: Any, request: ConvertRequest, state: Conversion) -> None:
+    """What a framework writes itself."""
+    from graphkit.export import run as exports
+
+    assert state.output is not None
+    exports.check_writable(state.output, request.to)
+    captured_as = recognise(source, request.for_capture())
+    state.source = captured_as.name
+    exports.export(captured_as, request, state)
 
 
 def _optimise(captured: Model, drafts: Drafts, state: Conversion) -> Model:

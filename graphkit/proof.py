@@ -19,6 +19,7 @@ from graphkit.errors import ParityFailed
 from graphkit.model import Model, file_sha256, provenance
 from graphkit.parity.check import check, engine_status
 from graphkit.parity.inputs import InputPlan, fixed_sizes, plan_inputs
+from graphkit.parity.quanta import WithinOneStep, is_quantised, steps_of
 from graphkit.parity.runners import OrtRunner, Runner
 from graphkit.parity.sizes import SizePoint, choose_sizes
 from graphkit.parity.verdict import Comparison, ParityReport
@@ -59,8 +60,12 @@ def validate(captured_as: Source, captured: Model, model: Model, drafts: Drafts,
     reference: Runner = captured_as if isinstance(captured_as, RunnableSource) else as_captured
     candidates = [as_captured] if runnable else []
     what = "optimised ONNX" if model is not captured else "ONNX"
-    candidates.append(OrtRunner(drafts.path(model), optimize=True, name=what))
-    comparisons = check(reference, candidates, plans, points, given, request.seed)
+    # ONNX Runtime's int8 kernels saturate on x64 without VNNI (24 of 256 steps off on an AMD EPYC, ORT 1.32): that is
+    # no property of the graph, so a quantised one is run as it stands.
+    candidates.append(OrtRunner(drafts.path(model), optimize=not is_quantised(model), name=what))
+    steps = steps_of(captured)
+    judge = WithinOneStep(steps) if steps else None
+    comparisons = check(reference, candidates, plans, points, given, request.seed, judge=judge)
     state.parity = ParityReport(
         comparisons=comparisons,
         engine="not run",
@@ -68,7 +73,7 @@ def validate(captured_as: Source, captured: Model, model: Model, drafts: Drafts,
         inputs={p.spec.name: p.how for p in plans},
         versions=_versions(captured),
     )
-    _require_parity(state)
+    require_parity(state)
     return Proof(reference, plans, points, given, f"{len(comparisons)} comparisons at {len(points)} shapes, all equal")
 
 
@@ -106,10 +111,15 @@ def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversi
         engine=verdict.status,
         engine_reason=verdict.reason,
     )
-    _require_parity(state)
+    require_parity(state)
 
 
-def _require_parity(state: Conversion) -> None:
+def require_parity(state: Conversion) -> None:
+    """End the conversion, with the report beside its output, unless every comparison passed.
+
+    Raises:
+        ParityFailed
+    """
     assert state.parity is not None
     if state.parity.status == "pass":
         return

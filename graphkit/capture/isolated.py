@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphkit import isolate
+from graphkit.capture.options import ANY
 from graphkit.capture.request import Arrays, CaptureRequest
+from graphkit.capture.taps import Tape
 from graphkit.model import Model, load
-from graphkit.shapes import TensorSpec
+from graphkit.shapes import DimRange, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,15 +30,21 @@ class IsolatedSource:
         spec: What the opener needs to find it: `{"file": ...}` or `{"callable": ...}`.
         opener: `module:function` that the child calls with `(spec, name, request)`; returns a `RunnableSource`.
         worker: The child.
+        options: Options of the request that it knows; the child refuses the others.
 
     Attributes:
         file: The captured model as a file in a private folder, once it is captured.
+        dims: Ranges that were asked for or that the source itself declares, once it is prepared.
     """
 
-    def __init__(self, name: str, spec: dict[str, str], *, opener: str, worker: isolate.Worker) -> None:
+    def __init__(
+        self, name: str, spec: dict[str, str], *, opener: str, worker: isolate.Worker, options: frozenset[str] = ANY
+    ) -> None:
         self.name = name
+        self.options = options
         self.label = worker.name
         self.file: Path | None = None
+        self.dims: tuple[DimRange, ...] = ()
         self._folder = Path(tempfile.mkdtemp(prefix="graphkit-"))
         # Not a TemporaryDirectory: a source has no end of its own, and that one warns when it is merely collected.
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -56,7 +64,7 @@ class IsolatedSource:
     def prepare(self, request: CaptureRequest) -> tuple[TensorSpec, ...]:
         """Load in the child; see `RunnableSource.prepare`."""
         reply = self._call("prepare", **self._opening, request=request.to_json())
-        self.label = reply["label"]
+        self.label, self.dims = reply["label"], tuple(DimRange(*d) for d in reply["dims"])
         return tuple(TensorSpec(n, t, None if s is None else tuple(s)) for n, t, s in reply["inputs"])
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
@@ -70,6 +78,27 @@ class IsolatedSource:
         finally:
             shutil.rmtree(given)
             shutil.rmtree(made)
+
+    def tap(self, inputs: Arrays, folder: Path) -> Tape | None:
+        """Run and record in the child; see `TappedSource.tap`."""
+        from graphkit.tensor_files import write_tensors
+
+        given = Path(tempfile.mkdtemp(dir=self._folder))
+        try:
+            entries = write_tensors(inputs, given)
+            tape = self._call("tap", handle=self._handle, inputs=entries, folder=str(folder))
+        finally:
+            shutil.rmtree(given)
+        return Tape.from_json(tape) if tape is not None else None
+
+    def apply(self, function: str, **arguments: Any) -> Any:
+        """Run `function` (`module:function`) in the child on the live source, which is captured or prepared.
+
+        Args:
+            function: Takes the source and the arguments.
+            arguments: JSON values, as is what it returns.
+        """
+        return self._call("apply", handle=self._handle, target=function, arguments=arguments)
 
     def _call(self, function: str, **arguments: Any) -> Any:
         return self._worker.call(f"graphkit.capture.isolated_child:{function}", **arguments)

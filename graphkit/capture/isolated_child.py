@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graphkit.capture.request import CaptureRequest, RunnableSource
+from graphkit.capture.taps import TappedSource
 from graphkit.tensor_files import read_tensors, write_tensors
 
 _sources: dict[str, RunnableSource] = {}
@@ -33,12 +34,26 @@ def prepare(handle: str, opener: str, spec: dict[str, str], name: str, request: 
     source = _open(opener, spec, name, asked)
     inputs = source.prepare(asked)
     _sources[handle] = source
-    return {"label": source.label, "inputs": [[t.name, t.dtype, t.shape] for t in inputs]}
+    dims = [[d.symbol, d.min, d.opt, d.max] for d in getattr(source, "dims", asked.dims)]
+    return {"label": source.label, "inputs": [[t.name, t.dtype, t.shape] for t in inputs], "dims": dims}
 
 
 def run(handle: str, inputs: list[dict[str, str]], folder: str) -> list[dict[str, str]]:
     """Run the source kept under `handle` on tensor files; returns those it wrote to `folder`."""
     return write_tensors(_sources[handle].run(read_tensors(inputs)), Path(folder))
+
+
+def tap(handle: str, inputs: list[dict[str, str]], folder: str) -> dict[str, Any] | None:
+    """Run the source kept under `handle` and record it into `folder`; None where its framework shows nothing."""
+    source = _sources[handle]
+    tape = source.tap(read_tensors(inputs), Path(folder)) if isinstance(source, TappedSource) else None
+    return tape.to_json() if tape is not None else None
+
+
+def apply(handle: str, target: str, arguments: dict[str, Any]) -> Any:
+    """What the function `target` (`module:function`) makes of the source kept under `handle`."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)(_sources[handle], **arguments)
 
 
 def _open(opener: str, spec: dict[str, str], name: str, request: CaptureRequest) -> RunnableSource:

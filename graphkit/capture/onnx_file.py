@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphkit.capture.options import NONE, refuse_others
 from graphkit.capture.request import CaptureRequest, Source, check_dims
 from graphkit.errors import (
-    BadOption,
     CorruptFile,
     FrozenDimension,
     OpsetNotHonoured,
@@ -40,11 +40,12 @@ class OnnxSource:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
+        self.options = NONE
         self._path = path
 
     def capture(self, request: CaptureRequest) -> Model:
         """Load and check the file; see `Source.capture`."""
-        _refuse_options(request, self.name)
+        refuse_others(request, self.options, f"{self.name}, an ONNX graph")
         model = load(self._path)
         _check(model.ir, self.name)
         if request.opset is not None and model.opset != request.opset:
@@ -55,12 +56,6 @@ class OnnxSource:
         model = replace(model, ir=_named(model, request), dims=request.dims or model.dims)
         check_dims(model.dims, model.signature.inputs)
         return model
-
-
-def _refuse_options(request: CaptureRequest, name: str) -> None:
-    for flag, value in (("--via", request.via), ("--submodule", request.submodule), ("--model", request.architecture)):
-        if value is not None:
-            raise BadOption(f"{flag} {value}: {name} is an ONNX graph, captured already", remedy=f"leave out {flag}")
 
 
 def _check(model: ir.Model, name: str) -> None:

@@ -34,6 +34,12 @@ class CaptureRequest:
         architecture: `package.module:callable` that builds the module a weights file belongs to.
         trust: Whether code named by the file may run.
         seed: Seed of the sample values.
+        signature: Which signature of a SavedModel.
+        state: `inputs` turns every variable that a TensorFlow function assigns into an input and an output;
+            None refuses such a function.
+        layout: Names of inputs and outputs to hand over as NCHW where TensorFlow has NHWC: `nchw` for all of rank 4,
+            `nchw:name` for one.
+        outputs: Tensors or nodes of a GraphDef to take as outputs: `scores`, `split:1`.
     """
 
     shapes: tuple[TensorSpec, ...] = ()
@@ -45,6 +51,10 @@ class CaptureRequest:
     architecture: str | None = None
     trust: bool = False
     seed: int = 0
+    signature: str | None = None
+    state: str | None = None
+    layout: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,6 +70,10 @@ class CaptureRequest:
             "architecture": self.architecture,
             "trust": self.trust,
             "seed": self.seed,
+            "signature": self.signature,
+            "state": self.state,
+            "layout": list(self.layout),
+            "outputs": list(self.outputs),
         }
 
     @classmethod
@@ -74,6 +88,10 @@ class CaptureRequest:
             architecture=data["architecture"],
             trust=data["trust"],
             seed=data["seed"],
+            signature=data["signature"],
+            state=data["state"],
+            layout=tuple(data["layout"]),
+            outputs=tuple(data["outputs"]),
         )
 
 
@@ -83,6 +101,10 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """What to call it: a file name or `package.module:callable`."""
+
+    @property
+    def options(self) -> frozenset[str]:
+        """Which of `capture.options.FLAGS` it knows; it refuses the others."""
 
     def capture(self, request: CaptureRequest) -> Model:
         """Capture it.

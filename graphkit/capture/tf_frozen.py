@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from graphkit.model import SourceLine
 from graphkit.shapes import TensorSpec
 
 
@@ -30,8 +32,16 @@ class Frozen:
         graph: The `GraphDef`, functions included; it holds no variable.
         inputs: In the order of the source's own arguments.
         outputs: In the order that the source returns them.
+        layers: Paths of the source's layers by their own names, the model's first: `unet/encoder/conv_1`; empty where
+            the source does not know them.
+        lines: The user's line for operations of the graph, by name.
+        tables: Keys and values, as arrays, of the lookup tables in the graph, by the `shared_name` of their
+            `HashTableV2`.
     """
 
     graph: Any
     inputs: tuple[FrozenTensor, ...]
     outputs: tuple[FrozenTensor, ...]
+    layers: tuple[str, ...] = ()
+    lines: Mapping[str, SourceLine] = field(default_factory=dict)
+    tables: Mapping[bytes, tuple[Any, Any]] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from pathlib import Path
 from graphkit import isolate
 from graphkit.capture import torch_archive
 from graphkit.capture.isolated import IsolatedSource
+from graphkit.capture.options import TORCH
 from graphkit.capture.request import CaptureRequest, Source
 from graphkit.errors import ExtraMissing
 
@@ -26,4 +27,5 @@ def recognise(path: Path, head: bytes, request: CaptureRequest) -> Source | None
         raise ExtraMissing("PyTorch models need PyTorch", remedy="pip install 'graphkit-onnx[torch]'")
     worker = isolate.worker("PyTorch", preload=("torch", "torch.onnx", "onnxscript"))
     spec = {"file": str(path.resolve())}
-    return IsolatedSource(path.name, spec, opener="graphkit.capture.torch_child:open_file", worker=worker)
+    opener = "graphkit.capture.torch_child:open_file"
+    return IsolatedSource(path.name, spec, opener=opener, worker=worker, options=TORCH)

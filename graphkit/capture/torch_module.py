@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphkit.capture import torch_program, torch_state
 from graphkit.capture.audit import output_shapes
+from graphkit.capture.options import TORCH, refuse_others
 from graphkit.capture.request import Arrays, CaptureRequest
 from graphkit.capture.torch_example import (
     Leaf,
@@ -32,11 +33,15 @@ from graphkit.errors import (
     UnknownName,
 )
 from graphkit.model import Finding, Model, Origin, Rung
-from graphkit.shapes import TensorSpec, symbols_of
+from graphkit.shapes import DimRange, TensorSpec, symbols_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import onnx_ir as ir
+
+    from graphkit.capture.taps import Tape
 
 
 class TorchSource:
@@ -47,15 +52,20 @@ class TorchSource:
         name: What to call it in reports.
         kind: What it is, for the model's origin.
         sha256: Digest of the file it came from.
+
+    Attributes:
+        dims: Ranges that were asked for or that the object itself declares; known after `prepare`.
     """
 
     def __init__(self, target: Any, *, name: str = "", kind: str = "", sha256: str | None = None) -> None:
         self._target = unwrap(target)
         self._kind = kind or _kind(self._target)
         self.name = name or type(self._target).__name__
+        self.options = TORCH
         self._sha256 = sha256
         self._leaves: tuple[Leaf, ...] = ()
         self._module: Any = None
+        self.dims: tuple[DimRange, ...] = ()
 
     @property
     def label(self) -> str:
@@ -65,6 +75,7 @@ class TorchSource:
 
     def capture(self, request: CaptureRequest) -> Model:
         """Capture the object; see `Source.capture`."""
+        refuse_others(request, self.options, "a PyTorch model")
         check_via(request.via)
         target = _submodule(self._target, request.submodule)
         with torch_state.restored(target), _evaluating(target):
@@ -80,9 +91,11 @@ class TorchSource:
 
     def prepare(self, request: CaptureRequest) -> tuple[TensorSpec, ...]:
         """Make the object ready to run; see `RunnableSource.prepare`."""
+        refuse_others(request, self.options, "a PyTorch model")
         target = _submodule(self._target, request.submodule)
         with _evaluating(target):
-            self._module, self._leaves, _ = _prepare(target, request)
+            self._module, self._leaves, own = _prepare(target, request)
+            self.dims = own.dims
         return tuple(leaf.spec for leaf in self._leaves)
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
@@ -90,6 +103,18 @@ class TorchSource:
         with _evaluating(self._module):
             outputs = named_outputs(self._try_run(from_inputs(self._leaves, inputs)))
         return {f"{name}_out" if name in inputs else name: _array(value) for name, value in outputs}
+
+    def tap(self, inputs: Arrays, folder: Path) -> Tape:
+        """Run the object and record it; see `TappedSource.tap`."""
+        from graphkit.capture import torch_taps
+
+        example = from_inputs(self._leaves, inputs)
+        with _evaluating(self._module):
+            fed = dict(named_outputs(example))
+            call = lambda: named_outputs(self._try_run(example))  # noqa: E731
+            tape = torch_taps.record(call, self._module, fed, folder, _array)
+        renamed = {f"{name}_out" if name in inputs else name: value for name, value in tape.outputs.items()}
+        return replace(tape, outputs=renamed)
 
     def _call(self, example: dict[str, Any]) -> Any:
         """Parameters are passed by name where `forward` has them, for TorchScript functions by position."""

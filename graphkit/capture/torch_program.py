@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphkit.capture.request import CaptureRequest, check_dims
@@ -23,16 +23,20 @@ class ProgramModule:
     """A program as something to call with its inputs by name."""
 
     def __init__(self, program: Any) -> None:
-        self._module = program.module()
+        self.graph_module = program.module()
         self._spec = program.call_spec.in_spec
         self._inputs = _inputs(program)
+        self.run: Callable[[list[Any]], Any] = self._run
 
     def __call__(self, **named: Any) -> Any:
+        return self.run([named[name] if isinstance(value, tuple) else value for name, value in self._inputs])
+
+    def _run(self, flat: list[Any]) -> Any:
+        """Run it on its inputs in the order of the graph's placeholders."""
         from torch.utils import _pytree as pytree
 
-        flat = [named[name] if isinstance(value, tuple) else value for name, value in self._inputs]
         args, kwargs = pytree.tree_unflatten(flat, self._spec)
-        return self._module(*args, **kwargs)
+        return self.graph_module(*args, **kwargs)
 
 
 def leaves_and_dims(program: Any, request: CaptureRequest) -> tuple[tuple[Leaf, ...], tuple[DimRange, ...]]:

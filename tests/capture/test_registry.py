@@ -17,7 +17,8 @@ BAD = [name for name in FILES if name not in WELL_FORMED]
 
 CODES = {
     "empty": "GK202", "text": "GK202", "html": "GK202", "random": "GK202", "lfs_pointer": "GK202", "directory": "GK202",
-    "truncated": "GK203", "pickle_": "GK204", "torchscript_from_file": "GK204", "tar_legacy": "GK202",
+    "truncated": "GK203", "damaged": "GK203", "pickle_": "GK204", "torchscript_from_file": "GK204",
+    "tar_legacy": "GK202",
     "pickled_": "GK204", "opaque": "GK204", "evaluated": "GK204", "external": "GK217",
 }  # fmt: skip
 
