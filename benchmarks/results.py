@@ -36,6 +36,7 @@ class Claim:
         ours, peer: The commands.
         most: Largest ratio (ours over the peer's) that is good enough; None where no target is set.
         limit: Seconds that ours may take at most; None for any.
+        most_memory: Largest share of the peer's peak memory that ours may take; None for any.
         note: What one side does that the other does not.
         room: Module of the benchmarks that measures it.
         found: What was measured; None before.
@@ -46,6 +47,7 @@ class Claim:
     peer: Command
     most: float | None
     limit: float | None = None
+    most_memory: float | None = None
     note: str = ""
     room: str = ""
     found: Comparison | None = None
@@ -57,10 +59,17 @@ class Claim:
     @property
     def met(self) -> bool | None:
         """Whether the target is met; None where there is none, or nothing was measured."""
-        if self.found is None or (self.most is None and self.limit is None):
+        if self.found is None or (self.most is None and self.limit is None and self.most_memory is None):
             return None
         within_ratio = self.most is None or self.found.ratio <= self.most
-        return within_ratio and (self.limit is None or self.found.ours.median <= self.limit)
+        within_limit = self.limit is None or self.found.ours.median <= self.limit
+        return within_ratio and within_limit and self._within_memory(self.found)
+
+    def _within_memory(self, found: Comparison) -> bool:
+        """Without a warm-up run no memory was measured, and none is judged."""
+        if self.most_memory is None or not (found.ours.peak_bytes and found.peer.peak_bytes):
+            return True
+        return found.ours.peak_bytes <= self.most_memory * found.peer.peak_bytes
 
 
 def page(claims: Sequence[Claim], *, runs: int, warm_up: int, load: float | None) -> str:
@@ -129,6 +138,7 @@ def _row(claim: Claim) -> str:
 def _target(claim: Claim) -> str:
     parts = [f"at most {claim.most:g}x"] if claim.most is not None else []
     parts += [f"under {claim.limit:g} s"] if claim.limit is not None else []
+    parts += [f"at most {claim.most_memory:.2g}x the memory"] if claim.most_memory is not None else []
     return ", ".join(parts) or "none"
 
 

@@ -43,6 +43,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--submodule", metavar="PATH", help="Use a part of PyTorch models: decoder.layers.")
 @click.option("--model", metavar="PKG.MOD:FUNC", help="The code that builds the model, for a file of weights.")
 @click.option("--trust", is_flag=True, help="Allow files to run the code that they name.")
+@click.option("--save-certificate", type=_FILE, metavar="F", help="Keep the report: CAND.parity.json, beside CAND.")
 @click.option("--certificate", type=_FILE, metavar="F", help="Hash again the files that a .parity.json speaks of.")
 @click.option("--junit", type=_FILE, metavar="F", help="Write JUnit XML.")
 @click.option("--markdown", type=_FILE, metavar="F", help="Write Markdown, for a comment on a pull request.")
@@ -54,7 +55,7 @@ _FILE = click.Path(path_type=Path)
 def validate(ctx: click.Context, /, models: tuple[str, ...], **options: Any) -> None:
     """Compare every CAND with REF on the same inputs.
 
-    Each is an ONNX file, a PyTorch model as for convert, or an engine. Exits with 0 if all are equal, 1 if one
+    Each is an ONNX file, a model as for convert, or an engine. Exits with 0 if all are equal, 1 if one
     differs, 3 if none differs but one could not be run here.
     """
     ctx.obj.verbose = options["verbose"]
@@ -84,7 +85,7 @@ def _compared(models: tuple[str, ...], options: dict[str, Any]) -> ParityReport:
 
     if len(models) < 2:
         raise BadOption("validate compares at least two models", remedy="graphkit validate REF CAND")
-    for name in ("junit", "markdown", "save_inputs"):
+    for name in ("junit", "markdown", "save_inputs", "save_certificate"):
         if options[name] is not None:
             atomic.check_writable(options[name])
     with progress.shown_on(sys.stderr, quiet=options["quiet"]), libraries_kept_off_stdout(options["verbose"]):
@@ -102,6 +103,7 @@ def _request(options: dict[str, Any]) -> ValidateRequest:
         shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
         dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
         save_inputs=options["save_inputs"],
+        save_certificate=options["save_certificate"],
         seed=options["seed"],
         optimize=options["ort_level"] == "all",
         atol=_tolerances("--atol", options["atol"]),

@@ -1,14 +1,19 @@
-"""Parity reports read again: are the files beside one still those that it speaks of?"""
+"""Parity reports kept beside the files that they speak of, and read again: are these still the same?"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from graphkit.errors import BadRequest, CorruptFile, FileMissing, GraphkitError, ParityFailed, UnsafePath
+from graphkit import atomic
+from graphkit.errors import BadOption, BadRequest, CorruptFile, FileMissing, GraphkitError, ParityFailed, UnsafePath
 from graphkit.model import file_sha256
+
+if TYPE_CHECKING:
+    from graphkit.parity.verdict import ParityReport
 
 FileState = Literal["same", "changed", "missing", "not here"]
 
@@ -95,7 +100,44 @@ def recheck(path: Path | str) -> Recheck:
     return Recheck(path.name, data["status"], files)
 
 
-_NOT_ONE = "the .parity.json that convert writes beside its output"
+def check_place(path: Path, candidates: Sequence[Any]) -> None:
+    """Refuse a certificate that would speak of nothing beside it.
+
+    Raises:
+        BadOption: no candidate is a file in its folder.
+        CannotWrite: it cannot be written there.
+    """
+    atomic.check_writable(path)
+    files = [Path(c) for c in candidates if isinstance(c, str | Path) and Path(c).exists()]
+    if files and not any(_beside(path, file) for file in files):
+        raise BadOption(
+            f"no candidate lies in the folder of the certificate {path.name}",
+            remedy=f"beside the model: {files[0]}.parity.json",
+        )
+
+
+def write(path: Path, report: ParityReport, files: Mapping[str, Path]) -> None:
+    """Write a report that `recheck` takes: its files by their place in the certificate's folder.
+
+    Args:
+        files: Of every name in `report.files`, where it lies; what lies elsewhere is a source, which need not be there.
+    """
+    named = {_beside(path, file) or f"{_SOURCE}{file.name}": report.files[name] for name, file in files.items()}
+    text = json.dumps(replace(report, files=named).to_json(), indent=2, allow_nan=False) + "\n"
+    atomic.write_bytes(path, text.encode())
+
+
+def _plain(name: str) -> str:
+    return Path(*(part for part in Path(name).parts if part not in ("/", ".."))).as_posix()
+
+
+def _beside(certificate: Path, file: Path) -> str | None:
+    """A file's name in the certificate's folder or one inside it; None for a file elsewhere."""
+    place, folder = file.parent.resolve() / file.name, certificate.parent.resolve()
+    return place.relative_to(folder).as_posix() if place.is_relative_to(folder) else None
+
+
+_NOT_ONE = "the .parity.json that convert writes, or validate --save-certificate"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`validate`: any two or more of PyTorch model, ONNX file and engine on the same inputs, with a verdict."""
+"""`validate`: any two or more of framework's model, ONNX file and engine on the same inputs, with a verdict."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphkit import __version__, events, input_sets
+from graphkit import __version__, certificate, events, input_sets
 from graphkit.capture.request import CaptureRequest
 from graphkit.errors import BadOption, BadSample, GpuRequired, GraphkitError, ParityFailed, ShapeMismatch
-from graphkit.model import Model, SourceLine, provenance
+from graphkit.model import Model, SourceLine, file_sha256, provenance
 from graphkit.parity import check as parity
 from graphkit.parity import runners
 from graphkit.parity.inputs import InputPlan, fixed_sizes, make_inputs, plan_inputs, plan_specs
@@ -22,7 +22,7 @@ from graphkit.parity.metrics import Condition
 from graphkit.parity.sizes import SizePoint, choose_sizes
 from graphkit.parity.verdict import Comparison, OutputComparison, ParityReport, Status
 from graphkit.shapes import Dim, DimRange, Sample, Signature, TensorSpec
-from graphkit.sides import Side, closing, digests, listed, open_all
+from graphkit.sides import Side, closing, files_of, listed, open_all
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,11 +43,12 @@ class ValidateRequest:
         samples: The user's own value for some inputs.
         sets: The user's own values for all inputs, any number of times; nothing is drawn then.
         save_inputs: `.npz` file for the inputs that were compared on.
+        save_certificate: File for the report, which `certificate.recheck` takes; a candidate has to lie in its folder.
         seed: Of the drawn values.
         optimize: Whether ONNX Runtime may rewrite the candidates' graphs. The reference always runs as it stands.
         atol, rtol: Tolerance by output, "" for all floating-point outputs; else it follows from the dtypes.
         conditions: Metrics that have to hold too.
-        submodule, architecture, trust: Of PyTorch sides; see `CaptureRequest`. `trust` is for engines too.
+        submodule, architecture, trust: Of what frameworks run; see `CaptureRequest`. `trust` is for engines too.
         notes: What a reader should know about the inputs.
     """
 
@@ -56,6 +57,7 @@ class ValidateRequest:
     samples: tuple[Sample, ...] = ()
     sets: tuple[Mapping[str, np.ndarray[Any, Any]], ...] = ()
     save_inputs: Path | None = None
+    save_certificate: Path | None = None
     seed: int = 0
     optimize: bool = True
     atol: Mapping[str, float] = field(default_factory=dict)
@@ -78,8 +80,8 @@ def validate(reference: Any, candidates: Sequence[Any], request: ValidateRequest
     """Run the reference and every candidate on the same inputs, at several sizes, and say whether they agree.
 
     Args:
-        reference, candidates: Paths of ONNX, PyTorch or engine files, `package.module:callable`, `Model`s or PyTorch
-            objects.
+        reference, candidates: Paths of ONNX files, engines, or what `convert` reads, `package.module:callable`,
+            `Model`s, or objects of a framework.
 
     Raises:
         ShapeMismatch: their inputs or outputs do not correspond.
@@ -90,29 +92,40 @@ def validate(reference: Any, candidates: Sequence[Any], request: ValidateRequest
     """
     asked = request or ValidateRequest()
     targets = [reference, *candidates]
-    if not candidates:
-        raise BadOption("there is nothing to compare with", remedy="graphkit validate REFERENCE CANDIDATE...")
-    if asked.samples and asked.sets:
-        raise BadOption("values for single inputs and whole sets of inputs exclude one another", remedy="give one")
+    _refuse(asked, candidates)
     runners.warm_up()
     shapes = _specs_of(asked.sets) if asked.sets else ()
     sides, base = open_all(targets, asked.for_capture(), optimize=asked.optimize, otherwise=shapes)
     with _stage() as done, closing(sides):
         sides, fixed, notes = _fitted(sides, base)
-        runs = list(_runs(base, asked, fixed, any(s.framework for s in sides)))
+        runs = list(_runs(base, _ranges(base, sides), asked, fixed, any(s.framework for s in sides)))
         if asked.save_inputs is not None:
             input_sets.write(asked.save_inputs, [i for run in runs for i in _inputs(run, asked.seed)])
         judge = Judge(asked.atol, asked.rtol, asked.conditions)
-        comparisons = [c for run in runs for c in _compared(sides, run, judge, asked.seed)]
+        comparisons = list(_compared(sides, runs, judge, asked.seed))
         comparisons = [_annotated(c, (*asked.notes, *notes), sides) for c in comparisons]
         done.append(f"{len(comparisons)} comparisons")
-    return ParityReport(
+    files = files_of(targets, sides)
+    report = ParityReport(
         tuple(comparisons),
         *_engine_status(comparisons, sides),
         inputs={p.spec.name: "given" if p.spec.name in runs[0].given else p.how for p in runs[0].plans},
         versions=_versions(sides),
-        files=digests(targets, sides),
+        files={name: file_sha256(path) for name, path in files.items()},
     )
+    if asked.save_certificate is not None:
+        certificate.write(asked.save_certificate, report, files)
+    return report
+
+
+def _refuse(asked: ValidateRequest, candidates: Sequence[Any]) -> None:
+    """What needs no model to be seen."""
+    if not candidates:
+        raise BadOption("there is nothing to compare with", remedy="graphkit validate REFERENCE CANDIDATE...")
+    if asked.samples and asked.sets:
+        raise BadOption("values for single inputs and whole sets of inputs exclude one another", remedy="give one")
+    if asked.save_certificate is not None:
+        certificate.check_place(asked.save_certificate, candidates)
 
 
 def status_of(report: ParityReport) -> Status:
@@ -204,7 +217,24 @@ def _fixed_by(ours: TensorSpec, theirs: TensorSpec) -> Iterator[tuple[str, int]]
             yield a, b
 
 
-def _runs(base: Side, request: ValidateRequest, fixed: Mapping[str, int], framework: bool) -> Iterator[_Run]:
+def _ranges(base: Side, sides: Sequence[Side]) -> tuple[DimRange, ...]:
+    """Ranges of the base's dimensions: its own, else those of a side that declares one there."""
+    found = {d.symbol: d for d in base.dims}
+    for side in sides:
+        theirs = {d.symbol: d for d in side.dims}
+        specs = {s.name: s.shape or () for s in side.inputs or ()}
+        for spec in base.inputs or ():
+            for ours, dim in zip(
+                spec.shape or (), specs.get(side.partners.get(spec.name, spec.name), ()), strict=False
+            ):
+                if isinstance(ours, str) and ours.isidentifier() and isinstance(dim, str) and dim in theirs:
+                    found.setdefault(ours, replace(theirs[dim], symbol=ours))
+    return tuple(found.values())
+
+
+def _runs(
+    base: Side, dims: tuple[DimRange, ...], request: ValidateRequest, fixed: Mapping[str, int], framework: bool
+) -> Iterator[_Run]:
     assert base.inputs is not None
     plans = plan_inputs(base.model) if base.model is not None else plan_specs(base.inputs)
     if not request.sets:
@@ -213,7 +243,6 @@ def _runs(base: Side, request: ValidateRequest, fixed: Mapping[str, int], framew
         alone = {s.name for s in request.samples if framework and s.name not in names and not isinstance(s.value, Path)}
         given = {s.name: s.value for s in request.samples if s.name not in alone}
         signature = Signature(tuple(p.spec for p in plans), ())
-        dims = base.model.dims if base.model is not None else request.dims
         seen = [base.model.origin.sizes] if base.model is not None else []
         sizes = {**fixed, **fixed_sizes(plans, given)}
         yield _Run(plans, tuple(choose_sizes(signature, dims, seen, fixed=sizes)), given)
@@ -263,29 +292,24 @@ def _stage() -> Iterator[list[str]]:
         events.emit("stage", name="validate", state=state, seconds=seconds, detail="; ".join(said))
 
 
-def _compared(sides: Sequence[Side], run: _Run, judge: Judge, seed: int) -> list[Comparison]:
+def _compared(sides: Sequence[Side], runs: Sequence[_Run], judge: Judge, seed: int) -> Iterator[Comparison]:
     """At each point the candidates in their order, those that nothing here can run included."""
     reference, *candidates = sides
-    able = [s for s in candidates if s.runner is not None]
-    found: list[Comparison] = []
+    cases = [case for run in runs for case in parity.cases_of(run.plans, run.points, run.given, seed)]
+    able = [s.runner for s in candidates if s.runner is not None]
+    found: Iterator[Comparison] = iter(())
     if reference.runner is not None and able:
-        runners_of = [s.runner for s in able if s.runner is not None]
-        found = list(parity.check(reference.runner, runners_of, run.plans, run.points, run.given, seed, judge=judge))
-    done: list[Comparison] = []
-    for point in run.points:
+        found = iter(parity.check_cases(reference.runner, able, cases, judge))
+    for case in cases:
         for side in candidates:
             if reference.runner is not None and side.runner is not None:
-                done.append(found.pop(0))
+                yield next(found)
                 continue
-            why = reference.lacks or side.lacks
             label = reference.runner.label if reference.runner is not None else reference.label
-            sizes = dict(point.sizes)
-            done.append(
-                Comparison(
-                    label, side.label, sizes, seed + point.draw, point.seen, "not run", reason=why, note=point.note
-                )
+            point, why = case.point, reference.lacks or side.lacks
+            yield Comparison(
+                label, side.label, dict(point.sizes), case.seed, point.seen, "not run", reason=why, note=point.note
             )
-    return done
 
 
 def _engine_status(comparisons: Sequence[Comparison], sides: Sequence[Side]) -> tuple[Status, str | None]:

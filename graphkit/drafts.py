@@ -32,7 +32,8 @@ class Drafts:
     def publish(self, model: Model, output: Path) -> list[Path]:
         """Write the model to `output`, whole or not at all: byte for byte the file that was compared and built from.
 
-        External weights are named after the output, so such a model is written again.
+        Two models are written again: one with external weights, which are named after the output, and one whose
+        declared output shapes were made true after the comparison. Their nodes and weights are those of that file.
         """
         if model.weight_bytes >= INLINE_LIMIT:
             return model.save(output)

@@ -2,65 +2,114 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, RunnableSource
-from graphkit.errors import BadOption
+from graphkit.capture.taps import Tap, TappedSource
+from graphkit.engine.builder import visible_gpus
+from graphkit.errors import BadOption, GpuRequired, Refused
 from graphkit.model import Model
 from graphkit.parity import runners
+from graphkit.parity.aligned import aligned
+from graphkit.parity.by_value import Run, part
 from graphkit.parity.check import check
+from graphkit.parity.compare import compare_outputs
 from graphkit.parity.divergence import Location
+from graphkit.parity.flow import Step, steps_of
 from graphkit.parity.inputs import InputPlan, fixed_sizes, make_inputs, plan_inputs
+from graphkit.parity.judge import pair_names
 from graphkit.parity.localize import Trial, localize
 from graphkit.parity.sizes import SizePoint, choose_sizes
+from graphkit.parity.taps import split
+from graphkit.parity.value_matches import Probes
 from graphkit.shapes import DimRange, evaluate
+from graphkit.sides import is_engine
 
 
 def locate(reference: Any, candidate: Any, request: CaptureRequest | None = None) -> Location:
     """Find the first tensor of `candidate` whose error its inputs do not explain.
 
     Args:
-        reference: An ONNX file, or a PyTorch source: this one is captured, shown to equal its capture, and the capture
-            is compared. Shapes and ranges that the request leaves open are those of the candidate.
-        candidate: An ONNX file.
+        reference: An ONNX file, or what a framework runs: this is captured, shown to equal its capture, and the capture
+            is compared; where it cannot be captured faithfully, its own intermediate values are.
+        candidate: An ONNX file. Shapes and ranges that the request leaves open are its.
         request: Shapes, ranges and values of the reference's inputs, and how to load it.
 
     Raises:
         BadRequest: a file or the request is bad. `Refused`: a side cannot be captured, loaded or run.
+        GpuRequired: a side is an engine.
     """
     asked = request or CaptureRequest()
+    for side in (reference, candidate):
+        _refuse_engine(side)
     runners.warm_up()
     wanted = recognise(candidate, CaptureRequest())
     if isinstance(wanted, RunnableSource):
         raise BadOption(f"CAND is {wanted.name}, which is no ONNX file", remedy="graphkit convert it, then locate")
     theirs = wanted.capture(CaptureRequest())
     source = recognise(reference, asked)
-    if isinstance(source, RunnableSource):
-        shapes, dims = asked.shapes or theirs.signature.inputs, asked.dims
-        asked = replace(asked, shapes=shapes, dims=dims if asked.shapes or dims else theirs.dims)
-    ours = source.capture(asked)
     labels = _label(source.name, captured=isinstance(source, RunnableSource)), _label(wanted.name)
+    if not isinstance(source, RunnableSource):
+        return _between(source.capture(asked), theirs, asked, labels)
+    shapes, dims = asked.shapes or theirs.signature.inputs, asked.dims
+    asked = replace(asked, shapes=shapes, dims=dims if asked.shapes or dims else theirs.dims)
+    try:
+        ours = source.capture(asked)
+    except Refused as refused:
+        found = _in_framework(source, theirs, asked, labels[1], f"it cannot be captured: {refused.message}")
+        if found is None:
+            raise
+        return found
+    return _between(ours, theirs, asked, labels, source)
+
+
+def _between(
+    ours: Model, theirs: Model, asked: CaptureRequest, labels: tuple[str, str], source: RunnableSource | None = None
+) -> Location:
+    """Two graphs; `source` is what ours was captured from."""
+    theirs, notes = aligned(ours, theirs)
     clash = _clash(ours, theirs)
     if clash is not None:
         return Location("not comparable", clash, *labels)
     plans = plan_inputs(ours)
     given = {s.name: s.value for s in asked.samples}
     points = _points(ours, theirs, plans, given)
-    if isinstance(source, RunnableSource):
+    if source is not None:
         unfaithful = _unfaithful(source, ours, plans, points, given, asked.seed)
         if unfaithful is not None:
-            return Location("not comparable", unfaithful, *labels)
-    trials = [Trial(make_inputs(plans, p.sizes, asked.seed + p.draw, given), p.sizes, asked.seed + p.draw)
-              for p in points]  # fmt: skip
-    return localize(ours, theirs, trials, labels)
+            found = _in_framework(source, theirs, asked, labels[1], unfaithful)
+            return found or Location("not comparable", unfaithful, *labels)
+    found = localize(ours, theirs, _trials(plans, points, asked, given), labels)
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def _refuse_engine(side: Any) -> None:
+    """An engine shows its inner tensors only if they are marked as outputs before it is built."""
+    if not is_engine(side):
+        return
+    name, instead = Path(side).name, f"graphkit locate REF {Path(side).name}.onnx, the model that it was built from"
+    if not visible_gpus():
+        why = "its inner tensors have to be marked as outputs, built in, and run, and no CUDA device is visible here"
+        raise GpuRequired(f"{name} is an engine: to look into it, {why}", remedy=instead)
+    raise BadOption(f"{name} is an engine, whose inner tensors were fused away when it was built", remedy=instead)
 
 
 def _label(name: str, *, captured: bool = False) -> str:
     return f"{name}{', captured' if captured else ''}: onnxruntime {version('onnxruntime')} (cpu, optimisations off)"
+
+
+def _trials(
+    plans: Sequence[InputPlan], points: Sequence[SizePoint], asked: CaptureRequest, given: Mapping[str, Any]
+) -> list[Trial]:
+    return [
+        Trial(make_inputs(plans, p.sizes, asked.seed + p.draw, given), p.sizes, asked.seed + p.draw) for p in points
+    ]
 
 
 def _clash(reference: Model, candidate: Model) -> str | None:
@@ -113,3 +162,73 @@ def _unfaithful(
         done = check(source, [runner], plans, points, given, seed)
     bad = next((c for c in done if c.status != "pass"), None)
     return None if bad is None else f"{source.name} and its own capture differ already: {bad.reason}"
+
+
+# --- in the framework itself -------------------------------------------------------------------------------------
+
+
+def _in_framework(
+    source: RunnableSource, theirs: Model, asked: CaptureRequest, label: str, why: str
+) -> Location | None:
+    """Hold the source's own intermediate values against the candidate's; None where its framework shows none.
+
+    Args:
+        label: What to call the candidate.
+        why: Why its capture cannot stand for it.
+    """
+    if not isinstance(source, TappedSource):
+        return None
+    own = [spec.name for spec in source.prepare(asked)]
+    partners = pair_names(own, [t.name for t in theirs.signature.inputs])
+    blank = Location("not comparable", "", f"{source.name}: {source.label}", label, notes=(why,))
+    if partners is None:
+        return replace(blank, reason=f"the inputs differ: the reference has {', '.join(own)}")
+    plans = plan_inputs(theirs)
+    given = {partners.get(s.name, s.name): s.value for s in asked.samples}
+    points = choose_sizes(theirs.signature, asked.dims or theirs.dims, [], fixed=fixed_sizes(plans, given))
+    with runners.OrtRunner(theirs, optimize=False) as runner:
+        for position, trial in enumerate(_trials(plans, points, asked, given)):
+            mine = {ours: trial.inputs[name] for ours, name in partners.items()}
+            shapes = tuple(dict(p.sizes) for p in points[: position + 1])
+            here = replace(blank, sizes=dict(trial.sizes), seed=trial.seed, shapes=shapes)
+            expected, found = source.run(mine), runner.run(trial.inputs)
+            outputs = pair_names(expected, found)
+            if outputs is None:
+                return replace(here, reason=f"the outputs differ: {', '.join(expected)} and {', '.join(found)}")
+            aligned_outputs = {ours: found[name] for ours, name in outputs.items()}
+            bad = next((o.output for o in compare_outputs(expected, aligned_outputs) if o.status == "fail"), None)
+            if bad is not None:
+                return _on_tape(here, source, theirs, mine, trial, (bad, outputs[bad]))
+    reason = f"every output is within its tolerance at {len(points)} set{'s' * (len(points) > 1)} of inputs"
+    return replace(here, status="equal", reason=reason)
+
+
+def _on_tape(
+    here: Location,
+    source: TappedSource,
+    theirs: Model,
+    mine: Mapping[str, Any],
+    trial: Trial,
+    bad: tuple[str, str],
+) -> Location | None:
+    from graphkit.tensor_files import write_tensors
+
+    with tempfile.TemporaryDirectory(prefix="graphkit-locate-") as folder:
+        recorded, fed = Path(folder, "recorded"), Path(folder, "inputs")
+        recorded.mkdir()
+        fed.mkdir()
+        tape = source.tap(mine, recorded)
+        if tape is None:
+            return None
+        steps = tuple(_step(tap) for tap in tape.taps)
+        candidate = Run(steps_of(theirs), tuple(t.name for t in theirs.signature.inputs), bad[1])
+        if bad[0] not in tape.outputs or bad[1] not in candidate.names:
+            return replace(here, reason=f"output `{bad[0]}` differs, and is no tensor that one of the sides computes")
+        entries = [dict(file) for tap in tape.taps for file in tap.files]
+        probes = Probes(entries, str(split(theirs, Path(folder, "candidate"))), write_tensors(trial.inputs, fed))
+        return part(here, Run(steps, tape.inputs, tape.outputs[bad[0]]), candidate, probes).location
+
+
+def _step(tap: Tap) -> Step:
+    lines = (tap.source,) if tap.source is not None else ()
+    return Step(tap.op, tap.source.module if tap.source is not None else "", tap.reads, tap.makes, lines)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +26,8 @@ from graphkit.errors import (
 from graphkit.model import Model, file_sha256
 from graphkit.parity.judge import pair_names
 from graphkit.parity.runners import OrtRunner, Runner
-from graphkit.shapes import Sample, TensorSpec
+from graphkit.parity.unpack import WEIGHTS, unpack
+from graphkit.shapes import DimRange, Sample, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +50,7 @@ class Side:
         runner: What runs it; None where this machine cannot.
         lacks: Why it cannot be run here.
         inputs: Its inputs in order; None where an engine does not say.
+        dims: Ranges of their dimensions that it declares.
         model: Its graph, where it is one.
         engine: Whether it is an engine.
         framework: Whether its own framework runs it.
@@ -57,6 +62,7 @@ class Side:
     runner: Runner | None = None
     lacks: str | None = None
     inputs: tuple[TensorSpec, ...] | None = None
+    dims: tuple[DimRange, ...] = ()
     model: Model | None = None
     engine: bool = False
     framework: bool = False
@@ -78,34 +84,40 @@ class NamedRunner:
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         return self.inner.run({self.partners.get(name, name): value for name, value in inputs.items()})
 
+    def release(self) -> None:
+        """Free what the runner holds between runs."""
+        if isinstance(self.inner, OrtRunner):
+            self.inner.release()
+
 
 def open_all(
     targets: Sequence[Any], request: CaptureRequest, *, optimize: bool, otherwise: tuple[TensorSpec, ...] = ()
 ) -> tuple[list[Side], Side]:
     """Every target as a Side, and the base: the one whose inputs the values are made for.
 
-    The base is the first ONNX graph, else the first PyTorch side, else the first engine that says what its inputs are.
+    The base is the first ONNX graph, else the first that a framework runs, else the first engine that says what its
+    inputs are.
 
     Args:
-        targets: The reference first. Paths, `package.module:callable`, Models or Python objects.
-        request: `shapes` and `dims` concern the base; the rest PyTorch sides.
+        targets: The reference first. Paths, `package.module:callable`, Models or objects of a framework.
+        request: `shapes` and `dims` concern the base; the rest what frameworks run.
         optimize: Whether ONNX Runtime may rewrite the candidates; the reference runs as it stands.
-        otherwise: Shapes of a PyTorch base for which the request has none.
+        otherwise: Shapes of a base that a framework runs, for which the request has none.
 
     Raises:
-        ShapeMismatch: a PyTorch side does not take the inputs of the graphs. `UntrustedSource`: an engine without its
-        description. And what `recognise`, `capture` and `prepare` raise.
+        ShapeMismatch: what a framework runs does not take the inputs of the graphs. `UntrustedSource`: an engine
+        without its description. And what `recognise`, `capture` and `prepare` raise.
     """
     names = _names(targets)
-    sources = [t if isinstance(t, Model) or _is_engine(t) else recognise(t, request) for t in targets]
+    sources = [t if isinstance(t, Model) or is_engine(t) else recognise(t, request) for t in targets]
     _refuse_idle(request, sources)
     sides: list[Side | None] = [None] * len(targets)
     base: Side | None = None
     for i, source in enumerate(sources):
-        if not isinstance(source, RunnableSource) and not _is_engine(targets[i]):
+        if not isinstance(source, RunnableSource) and not is_engine(targets[i]):
             sides[i] = _graph(targets[i], source, names[i], request, base is None, optimize and i > 0)
             base = base or sides[i]
-    engines = {i: _engine(Path(t), names[i], request.trust) for i, t in enumerate(targets) if _is_engine(t)}
+    engines = {i: _engine(Path(t), names[i], request.trust) for i, t in enumerate(targets) if is_engine(t)}
     known = next((e.inputs for e in engines.values() if e.inputs is not None), None)
     for i, source in enumerate(sources):
         if isinstance(source, RunnableSource):
@@ -127,7 +139,8 @@ def _only_engines(engines: Sequence[Side], request: CaptureRequest) -> Side:
     if request.shapes:
         raise BadOption("--shape is given, but the inputs of engines are fixed", remedy="leave --shape out")
     check_dims(request.dims, base.inputs)
-    return base
+    asked = {d.symbol for d in request.dims}
+    return replace(base, dims=(*request.dims, *(d for d in base.dims if d.symbol not in asked)))
 
 
 @contextlib.contextmanager
@@ -141,21 +154,25 @@ def closing(sides: Sequence[Side]) -> Iterator[None]:
                 side.runner.inner.close()
 
 
-def digests(targets: Sequence[Any], sides: Sequence[Side]) -> dict[str, str]:
-    """sha256 of every file of the sides, by name; of a graph's external weights too."""
+def files_of(targets: Sequence[Any], sides: Sequence[Side]) -> dict[str, Path]:
+    """Every file of the sides, by name; a graph's external weights, and what a folder holds, too."""
     import onnx_ir as ir
 
-    found: dict[str, str] = {}
+    found: dict[str, Path] = {}
     seen: set[Path] = set()
     for target, side in zip(targets, sides, strict=True):
-        if not isinstance(target, str | Path) or not Path(target).is_file() or Path(target).resolve() in seen:
+        if not isinstance(target, str | Path) or not Path(target).exists() or Path(target).resolve() in seen:
             continue
         seen.add(Path(target).resolve())
-        found[side.name] = file_sha256(Path(target))
+        if Path(target).is_dir():  # a SavedModel
+            inside = sorted(p for p in Path(target).rglob("*") if p.is_file())
+            found |= {f"{side.name}/{p.relative_to(target).as_posix()}": p for p in inside}
+            continue
+        found[side.name] = Path(target)
         values = side.model.ir.graph.initializers.values() if side.model is not None else ()
         tensors = [v.const_value for v in values if isinstance(v.const_value, ir.ExternalTensor)]
-        for location in sorted({str(t.location) for t in tensors}):
-            found[str(Path(side.name).with_name(location))] = file_sha256(Path(target).parent / location)
+        for location in sorted({str(t.location) for t in tensors} - {WEIGHTS}):
+            found[str(Path(side.name).with_name(location))] = Path(target).parent / location
     return found
 
 
@@ -180,7 +197,8 @@ def _object_name(target: Any) -> str:
     return target.origin.name or "model" if isinstance(target, Model) else type(target).__name__
 
 
-def _is_engine(target: Any) -> bool:
+def is_engine(target: Any) -> bool:
+    """Whether a target is the path of an engine file."""
     if not isinstance(target, str | Path) or not Path(target).is_file():
         return False
     with Path(target).open("rb") as file:
@@ -193,7 +211,7 @@ def _refuse_idle(request: CaptureRequest, sources: Sequence[Any]) -> None:
         return
     for flag, value in (("--model", request.architecture), ("--submodule", request.submodule)):
         if value is not None:
-            raise BadOption(f"{flag} {value}: no side is a PyTorch model", remedy=f"leave out {flag}")
+            raise BadOption(f"{flag} {value}: no side is a framework's model", remedy=f"leave out {flag}")
 
 
 # --- ONNX --------------------------------------------------------------------------------------------------------
@@ -201,9 +219,17 @@ def _refuse_idle(request: CaptureRequest, sources: Sequence[Any]) -> None:
 
 def _graph(target: Any, source: Any, name: str, request: CaptureRequest, is_base: bool, optimize: bool) -> Side:
     asked = CaptureRequest(shapes=request.shapes, dims=request.dims) if is_base else CaptureRequest()
-    model = _as_given(source, asked) if isinstance(source, Model) else source.capture(asked)
-    runner = NamedRunner(name, OrtRunner(model if isinstance(target, Model) else Path(target), optimize=optimize))
-    return Side(name, runner.label, runner, inputs=model.signature.inputs, model=model)
+    if isinstance(source, Model):
+        model = _as_given(source, asked)
+        runner = NamedRunner(name, OrtRunner(model, optimize=optimize))
+        return Side(name, runner.label, runner, inputs=model.signature.inputs, dims=model.dims, model=model)
+    folder = Path(tempfile.mkdtemp(prefix="graphkit-side-"))
+    unpacked = unpack(Path(target), folder)
+    inner = OrtRunner(unpacked or Path(target), optimize=optimize)
+    weakref.finalize(inner, shutil.rmtree, folder, ignore_errors=True)
+    model = (recognise(unpacked, CaptureRequest()) if unpacked else source).capture(asked)
+    runner = NamedRunner(name, inner)
+    return Side(name, runner.label, runner, inputs=model.signature.inputs, dims=model.dims, model=model)
 
 
 def _as_given(model: Model, request: CaptureRequest) -> Model:
@@ -222,13 +248,20 @@ def _framework(source: RunnableSource, name: str, request: CaptureRequest, base:
         specs = source.prepare(own)
         inputs = tuple(replace(s, dtype=_PYTHON_NUMBERS.get(s.dtype or "", s.dtype)) for s in specs)
         runner = NamedRunner(name, source)
-        return Side(name, runner.label, runner, inputs=inputs, framework=True)
+        return Side(name, runner.label, runner, inputs=inputs, dims=_own_dims(source, request), framework=True)
     specs, partners = _prepared(source, name, replace(own, dims=()), base)
     runner = NamedRunner(name, source, partners)
     known = {partners.get(s.name, s.name) for s in base.inputs}
     alone = {s.name for s in own.samples} - known  # Python numbers that the graph holds as constants
     inputs = tuple(s for s in specs if s.name not in alone)
-    return Side(name, runner.label, runner, inputs=inputs, framework=True, partners=partners)
+    dims = _own_dims(source, CaptureRequest())
+    return Side(name, runner.label, runner, inputs=inputs, dims=dims, framework=True, partners=partners)
+
+
+def _own_dims(source: RunnableSource, request: CaptureRequest) -> tuple[DimRange, ...]:
+    """Ranges that were asked for, and those that the source itself has: a .pt2 file was exported with them."""
+    asked = {d.symbol for d in request.dims}
+    return (*request.dims, *(d for d in getattr(source, "dims", ()) if d.symbol not in asked))
 
 
 def _prepared(
@@ -293,17 +326,18 @@ def _engine(path: Path, name: str, trust: bool) -> Side:
             remedy="keep the .json that was written with the engine beside it; or --trust, if you trust its author",
         )
     inputs = None if facts is None else tuple(_spec(s) for s in facts["model"]["signature"]["inputs"])
+    dims = _profile(facts, inputs) if facts is not None and inputs is not None else ()
     label = f"{name}: {header.kind} {header.version} (cuda)"
     gpus = builder.visible_gpus()
     if not gpus:
-        return Side(name, label, lacks="no CUDA device", inputs=inputs, engine=True)
+        return Side(name, label, lacks="no CUDA device", inputs=inputs, dims=dims, engine=True)
     _check_target(name, header, gpus[0])
     try:
         backend = builder.choose(_BUILDERS[header.kind])
     except Lacking as error:
-        return Side(name, label, lacks=error.message, inputs=inputs, engine=True)
+        return Side(name, label, lacks=error.message, inputs=inputs, dims=dims, engine=True)
     runner = NamedRunner(name, builder.EngineRunner(backend, _described(path, header, digest, facts)))
-    return Side(name, runner.label, runner, inputs=inputs, engine=True)
+    return Side(name, runner.label, runner, inputs=inputs, dims=dims, engine=True)
 
 
 def _description(path: Path, digest: str) -> dict[str, Any] | None:
@@ -317,6 +351,18 @@ def _description(path: Path, digest: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return facts if good else None
+
+
+def _profile(facts: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> tuple[DimRange, ...]:
+    """The ranges that an engine was built for, where its description has them."""
+    found: dict[str, DimRange] = {}
+    for profile in facts.get("profiles") or ():
+        for spec in inputs:
+            sizes = profile.get(spec.name)
+            for axis, dim in enumerate(spec.shape or ()):
+                if sizes is not None and isinstance(dim, str) and dim.isidentifier():
+                    found.setdefault(dim, DimRange(dim, *(sizes[point][axis] for point in ("min", "opt", "max"))))
+    return tuple(found.values())
 
 
 def _spec(data: Mapping[str, Any]) -> TensorSpec:

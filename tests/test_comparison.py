@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +13,13 @@ import torch
 from onnx import numpy_helper, parser
 from torch import Tensor, nn
 
-from graphkit import input_sets
+from graphkit.certificate import recheck
 from graphkit.comparison import ValidateRequest, error_of, status_of, validate
-from graphkit.engine import builder
-from graphkit.errors import BadCallable, BadOption, BadSample, FileMissing, ShapeMismatch, UnknownName, UntrustedSource
+from graphkit.errors import BadOption, CannotWrite, ShapeMismatch, UnknownName
 from graphkit.model import Model, Origin, SourceLine, file_sha256, set_provenance
 from graphkit.parity.metrics import Condition
 from graphkit.shapes import DimRange, Sample, TensorSpec
+from graphkit.sides import Side, files_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -199,6 +198,17 @@ def test_two_modules_need_shapes_alone():
     assert report.inputs == {"x": "N(0, 1)"}
 
 
+def test_an_exported_program_is_compared_inside_its_own_ranges():
+    batch = torch.export.Dim("batch", min=3, max=6)
+    program = torch.export.export(Net(), (torch.ones(4, 6),), dynamic_shapes={"x": {0: batch}})
+    report = validate(program, [Net()])
+    assert status_of(report) == "pass"
+    assert {min(c.sizes["batch"] for c in report.comparisons), max(c.sizes["batch"] for c in report.comparisons)} == {
+        3,
+        6,
+    }
+
+
 def test_a_module_with_other_inputs_is_refused_with_both_signatures(tmp_path):
     text = GRAPH.replace("(float[batch, 6] x)", "(float[batch, 6] x, float[6] c)").replace("Add(h, b)", "Add(h, c)")
     with pytest.raises(ShapeMismatch) as caught:
@@ -250,165 +260,7 @@ def test_nothing_to_compare_with_and_idle_options_are_refused(good):
         validate(good, [good], ValidateRequest(samples=(Sample("z", 1),)))
 
 
-# --- inputs ------------------------------------------------------------------------------------------------------
-
-
-def sets(*batches: int) -> tuple[dict[str, np.ndarray], ...]:
-    return tuple({"x": np.full((n, 6), n / 10, np.float32)} for n in batches)
-
-
-def test_saved_inputs_give_the_same_comparison_again(good, tmp_path):
-    close = write(tmp_path / "close.onnx", w=W * np.float32(1.0001))
-    first = validate(good, [close], ValidateRequest(save_inputs=tmp_path / "in.npz", seed=7))
-    bytes_of = (tmp_path / "in.npz").read_bytes()
-    again = validate(good, [close], ValidateRequest(sets=input_sets.read(tmp_path / "in.npz")))
-    assert [c.outputs for c in again.comparisons] == [c.outputs for c in first.comparisons]
-    validate(good, [close], ValidateRequest(save_inputs=tmp_path / "in.npz", seed=7))
-    assert (tmp_path / "in.npz").read_bytes() == bytes_of
-
-
-def test_small_floats_can_be_saved_too(tmp_path):
-    text = "g (bfloat16[batch, 6] x) => (float[batch, 6] y) { c = Cast<to = 1>(x) y = Mul(c, b) }"
-    path = write(tmp_path / "m.onnx", text)
-    first = validate(path, [path], ValidateRequest(save_inputs=tmp_path / "in.npz"))
-    again = validate(path, [path], ValidateRequest(sets=input_sets.read(tmp_path / "in.npz")))
-    assert (status_of(first), status_of(again)) == ("pass", "pass")
-
-
-def test_one_set_is_an_archive_that_numpy_reads(tmp_path):
-    input_sets.write(tmp_path / "one.npz", sets(2))
-    with np.load(tmp_path / "one.npz", allow_pickle=False) as file:
-        assert file["x"].shape == (2, 6)
-    assert len(input_sets.read(tmp_path / "one.npz")) == 1
-
-
-def test_a_set_of_arrays_is_compared_on(good):
-    report = validate(good, [good], ValidateRequest(sets=sets(1, 3)))
-    assert [c.sizes for c in report.comparisons] == [{"batch": 1}, {"batch": 3}]
-    assert [c.note for c in report.comparisons] == ["input set 1 of 2", "input set 2 of 2"]
-    assert report.inputs == {"x": "given"}
-
-
-def test_a_folder_holds_one_set_or_several(tmp_path):
-    np.save(tmp_path / "x.npy", np.ones(3))
-    (only,) = input_sets.read(tmp_path)
-    assert list(only) == ["x"]
-    (tmp_path / "x.npy").unlink()
-    for number, each in enumerate(sets(1, 2)):
-        np.savez(tmp_path / f"{number}.npz", **each)
-    assert [len(s["x"]) for s in input_sets.read(tmp_path)] == [1, 2]
-
-
-def test_sets_that_cannot_be_read_are_refused(tmp_path):
-    with pytest.raises(FileMissing):
-        input_sets.read(tmp_path / "none.npz")
-    with pytest.raises(BadSample, match="neither"):
-        input_sets.read(tmp_path)
-    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(BadSample, match=r"bad\.npz"):
-        input_sets.read(tmp_path / "bad.npz")
-    np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(BadSample, match="no plain arrays"):
-        input_sets.read(tmp_path / "pickled.npy")
-
-
-def test_a_set_that_lacks_an_input_or_has_another_is_refused(good):
-    with pytest.raises(BadSample, match="no values for x"):
-        validate(good, [good], ValidateRequest(sets=({"z": np.ones(3)},)))
-    with pytest.raises(UnknownName, match="no input `z`"):
-        validate(good, [good], ValidateRequest(sets=({**sets(1)[0], "z": np.ones(3)},)))
-
-
-def test_a_users_generator_gives_sets(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("gk_feed.py").write_text(
-        "import numpy as np\n"
-        "def forever():\n    while True:\n        yield {'x': np.ones(3)}\n"
-        "def broken():\n    yield {'x': np.ones(3)}\n    raise RuntimeError('no more')\n"
-        "def wrong():\n    yield 3\n"
-    )
-    found, more = input_sets.generated("gk_feed:forever")
-    assert (len(found), more) == (input_sets.MOST, True)
-    for name, why in (("broken", "no more"), ("wrong", "yields a int")):
-        with pytest.raises(BadCallable, match=why):
-            input_sets.generated(f"gk_feed:{name}")
-
-
-# --- engines -----------------------------------------------------------------------------------------------------
-
-
-def engine(folder: Path, *, vouched: bool = True) -> Path:
-    """The header of an engine of TensorRT-RTX for compute capability 8.6, and its description."""
-    path = folder / "m.engine"
-    header = bytearray(128)
-    header[:4] = b"vtrt"
-    struct.pack_into("<Q", header, 16, len(header))
-    header[24:28], header[32] = bytes((1, 7, 1, 116)), 4
-    path.write_bytes(header)
-    signature = {"inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 6]}], "outputs": []}
-    facts = {
-        "schema": "graphkit.engine/1",
-        "engine": {"sha256": file_sha256(path) if vouched else "0" * 64},
-        "model": {"signature": signature},
-        "tf32": True,
-    }
-    (folder / "m.engine.json").write_text(json.dumps(facts))
-    return path
-
-
-def test_an_engine_without_a_gpu_is_not_run_and_that_is_no_pass(good, tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "visible_gpus", lambda: ())
-    report = validate(good, [good, engine(tmp_path)])
-    assert status_of(report) == "not run"
-    assert (report.engine, report.engine_reason) == ("not run", "no CUDA device")
-    assert error_of(report).exit_code == 3
-    statuses = {c.candidate.partition(":")[0]: c.status for c in report.comparisons}
-    assert statuses == {"good.onnx (2)": "pass", "m.engine": "not run"}
-
-
-def test_a_difference_counts_more_than_an_engine_that_was_not_run(good, tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "visible_gpus", lambda: ())
-    report = validate(good, [engine(tmp_path), write(tmp_path / "bad.onnx", w=OFF)])
-    assert error_of(report).exit_code == 1
-
-
-def test_nothing_is_proven_where_the_reference_is_an_engine_that_was_not_run(good, tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "visible_gpus", lambda: ())
-    report = validate(engine(tmp_path), [good])
-    assert {c.status for c in report.comparisons} == {"not run"}
-
-
-def test_an_engine_tells_a_module_its_inputs(tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "visible_gpus", lambda: ())
-    report = validate(Net(), [engine(tmp_path), Net()], ValidateRequest(dims=DIMS))
-    assert [c.status for c in report.comparisons] == ["not run", "pass"] * 4
-
-
-def test_options_that_engines_do_not_listen_to_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "visible_gpus", lambda: ())
-    path = engine(tmp_path)
-    with pytest.raises(BadOption, match="--shape"):
-        validate(path, [path], ValidateRequest(shapes=(TensorSpec("x", None, (1, 6)),)))
-    with pytest.raises(UnknownName, match="`seq`"):
-        validate(path, [path], ValidateRequest(dims=(DimRange("seq", 1, 2, 3),)))
-
-
-def test_an_engine_that_its_description_does_not_vouch_for_is_refused(good, tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "visible_gpus", lambda: ())
-    path = engine(tmp_path, vouched=False)
-    with pytest.raises(UntrustedSource, match=r"m\.engine\.json does not vouch"):
-        validate(good, [path])
-    assert status_of(validate(good, [path], ValidateRequest(trust=True))) == "not run"
-    (tmp_path / "m.engine.json").unlink()
-    with pytest.raises(UntrustedSource):
-        validate(good, [path])
-
-
-def test_an_engine_for_another_gpu_is_a_bad_request(good, tmp_path, monkeypatch):
-    monkeypatch.setattr(builder, "visible_gpus", lambda: ("12.0",))
-    with pytest.raises(Exception, match=r"was built for 8\.6; this machine's GPU is 12\.0") as caught:
-        validate(good, [engine(tmp_path)])
-    assert caught.value.exit_code == 2
+# --- the certificate -------------------------------------------------------------------------------------------
 
 
 def test_a_file_with_external_weights_is_certified_with_them(tmp_path):
@@ -416,3 +268,39 @@ def test_a_file_with_external_weights_is_certified_with_them(tmp_path):
     proto = onnx.load(path)
     onnx.save(proto, path, save_as_external_data=True, location="m.data", size_threshold=0)
     assert set(validate(path, [path]).files) >= {"m.onnx", "m.data"}
+
+
+def test_a_certificate_is_kept_beside_a_candidate_and_read_again(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "other").mkdir()
+    reference, candidate = write(tmp_path / "other" / "a.onnx"), write(tmp_path / "models" / "b.onnx")
+    kept = tmp_path / "models" / "b.onnx.parity.json"
+    report = validate(reference, [candidate], ValidateRequest(save_certificate=kept))
+    again = recheck(kept)
+    assert (again.status, {f.name: f.state for f in again.files}) == (
+        "pass",
+        {"source: a.onnx": "not here", "b.onnx": "same"},
+    )
+    assert set(report.files) == {"a.onnx", "b.onnx"}
+    write(candidate, w=OFF)
+    assert recheck(kept).status == "fail"
+    assert error_of(validate(reference, [candidate], ValidateRequest(save_certificate=kept))).exit_code == 1
+    assert recheck(kept).verdict == "fail"
+
+
+def test_a_certificate_that_would_speak_of_nothing_beside_it_is_refused_first(good, tmp_path):
+    with pytest.raises(BadOption, match="no candidate lies in the folder"):
+        validate(good, [good], ValidateRequest(save_certificate=tmp_path / "c.json"))
+    with pytest.raises(CannotWrite):
+        validate(good, [good], ValidateRequest(save_certificate=tmp_path / "none" / "c.json"))
+
+
+def test_every_file_of_a_folder_is_certified(tmp_path):
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    for name in ("saved_model.pb", "variables/data"):
+        (tmp_path / "saved" / name).write_bytes(name.encode())
+    found = files_of([tmp_path / "saved"], [Side("saved", "tensorflow")])
+    assert {name: path.name for name, path in found.items()} == {
+        "saved/saved_model.pb": "saved_model.pb",
+        "saved/variables/data": "data",
+    }

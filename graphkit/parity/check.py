@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphkit.errors import GraphkitError, Lacking
@@ -46,14 +49,62 @@ def check(
     Raises:
         UnknownName, BadSample, ShapeMismatch, ShapeMissing: the inputs cannot be made, or what `judge` raises.
     """
-    judge = judge or ByName(tolerance)
+    cases = cases_of(plans, points, given, seed)
+    return check_cases(reference, candidates, cases, judge or ByName(tolerance))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One set of inputs, made anew at each call: those of all cases together may be large.
+
+    Attributes:
+        point: The sizes, those that given values fix included.
+        make: Makes the inputs.
+        seed: Of the drawn ones.
+    """
+
+    point: SizePoint
+    make: Callable[[], Tensors]
+    seed: int
+
+    def inputs(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Copies: a runner that writes into its inputs must not change the user's, nor those of the next."""
+        return {name: value.copy() for name, value in self.make().items()}
+
+
+def cases_of(
+    plans: Sequence[InputPlan], points: Sequence[SizePoint], given: Mapping[str, Any] | None = None, seed: int = 0
+) -> list[Case]:
+    """One case per point.
+
+    Raises:
+        UnknownName, BadSample, ShapeMismatch, ShapeMissing: as `make_inputs`.
+    """
     fixed = fixed_sizes(plans, given or {})
-    done: list[Comparison] = []
+    cases = []
     for point in points:
         point = replace(point, sizes={**point.sizes, **fixed})
-        inputs = make_inputs(plans, point.sizes, seed + point.draw, given)
-        done.extend(_at(reference, candidates, point, inputs, seed + point.draw, judge))
-    return tuple(done)
+        drawn = seed + point.draw
+        cases.append(Case(point, functools.partial(make_inputs, plans, point.sizes, drawn, given), drawn))
+    return cases
+
+
+def check_cases(
+    reference: Runner,
+    candidates: Sequence[Runner],
+    cases: Sequence[Case],
+    judge: Callable[[Tensors, Tensors], Judgement],
+) -> tuple[Comparison, ...]:
+    """As `check`, on cases that may have values of their own.
+
+    First the reference runs on all of them, then one candidate after the other: no two are in memory at once.
+    """
+    with _References(reference, cases) as references:
+        columns = []
+        for candidate in candidates:
+            columns.append([_one(case, references, position, candidate, judge) for position, case in enumerate(cases)])
+            _release(candidate)
+    return tuple(comparison for row in zip(*columns, strict=True) for comparison in row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,44 +141,89 @@ def engine_status(
     return EngineVerdict("pass", None, done) if done else EngineVerdict("not run", "no sizes to run at")
 
 
-def _at(
-    reference: Runner,
-    candidates: Sequence[Runner],
-    point: SizePoint,
-    inputs: Tensors,
-    seed: int,
-    judge: Callable[[Tensors, Tensors], Judgement],
-) -> list[Comparison]:
-    blank = [
-        Comparison(reference.label, c.label, dict(point.sizes), seed, point.seen, "not run", note=point.note)
-        for c in candidates
-    ]
-    try:
-        expected = reference.run(_copies(inputs))
-    except GraphkitError as error:
-        status: Status = "not run" if isinstance(error, Lacking) else "fail"
-        why = f"the reference does not run{_at_sizes(point)}: {error.message}"
-        return [replace(c, status=status, reason=why) for c in blank]
-    done = [_one(c, runner, expected, inputs, judge) for c, runner in zip(blank, candidates, strict=True)]
-    if any(c.status == "fail" and c.outputs for c in done):
-        random = _differs_from_itself(reference, expected, inputs)
-        if random:
-            done = [replace(c, reason=random) if c.status == "fail" and c.outputs else c for c in done]
-    return done
+class _References:
+    """What the reference says in every case, in files: it and a candidate need not be in memory together."""
+
+    def __init__(self, reference: Runner, cases: Sequence[Case]) -> None:
+        from graphkit.tensor_files import write_tensors
+
+        self._reference, self._cases = reference, cases
+        self._folder = tempfile.TemporaryDirectory(prefix="graphkit-check-")
+        self._random: dict[int, str | None] = {}
+        self._said: list[list[dict[str, str]] | tuple[Status, str]] = []
+        try:
+            for position, case in enumerate(cases):
+                folder = Path(self._folder.name, str(position))
+                folder.mkdir()
+                try:
+                    self._said.append(write_tensors(reference.run(case.inputs()), folder))
+                except GraphkitError as error:
+                    status: Status = "not run" if isinstance(error, Lacking) else "fail"
+                    why = f"the reference does not run{_at_sizes(case.point)}: {error.message}"
+                    self._said.append((status, why))
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        _release(reference)
+
+    def __enter__(self) -> _References:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    @property
+    def label(self) -> str:
+        return self._reference.label
+
+    def at(self, position: int) -> dict[str, np.ndarray[Any, Any]] | tuple[Status, str]:
+        """Its outputs; or why it did not run."""
+        from graphkit.tensor_files import read_tensors
+
+        said = self._said[position]
+        return said if isinstance(said, tuple) else read_tensors(said)
+
+    def random(self, position: int, expected: Tensors) -> str | None:
+        """Why a failure is no fault of the candidate; None if it is one. Costs a run only after a failure."""
+        if position not in self._random:
+            self._random[position] = _differs_from_itself(self._reference, expected, self._cases[position].inputs())
+        return self._random[position]
+
+
+def _release(runner: Runner) -> None:
+    """Free what a runner holds between runs, if it can be had again."""
+    release = getattr(runner, "release", None)
+    if release is not None:
+        release()
 
 
 def _one(
-    blank: Comparison,
+    case: Case,
+    references: _References,
+    position: int,
     candidate: Runner,
-    expected: Tensors,
-    inputs: Tensors,
     judge: Callable[[Tensors, Tensors], Judgement],
 ) -> Comparison:
+    point = case.point
+    blank = Comparison(
+        references.label, candidate.label, dict(point.sizes), case.seed, point.seen, "not run", note=point.note
+    )
+    expected = references.at(position)
+    if isinstance(expected, tuple):
+        return replace(blank, status=expected[0], reason=expected[1])
     try:
-        found = candidate.run(_copies(inputs))
+        found = candidate.run(case.inputs())
     except GraphkitError as error:
         status: Status = "not run" if isinstance(error, Lacking) else "fail"
         return replace(blank, status=status, reason="; ".join((error.message, *error.details)))
+    done = _judged(blank, expected, found, judge)
+    random = references.random(position, expected) if done.status == "fail" and done.outputs else None
+    return replace(done, reason=random) if random else done
+
+
+def _judged(
+    blank: Comparison, expected: Tensors, found: Tensors, judge: Callable[[Tensors, Tensors], Judgement]
+) -> Comparison:
     if not expected:
         return replace(blank, status="fail", reason="the reference has no outputs: nothing is proven")
     judgement = judge(expected, found)
@@ -157,10 +253,9 @@ def _proven(output: OutputComparison, expected: Tensors) -> OutputComparison:
     return replace(output, status="fail", reason="the reference's output is all NaN: nothing is proven")
 
 
-def _differs_from_itself(reference: Runner, expected: Tensors, inputs: Tensors) -> str | None:
-    """Why a failure is no fault of the conversion; None if it is one. Costs a run only after a failure."""
+def _differs_from_itself(reference: Runner, expected: Tensors, inputs: dict[str, np.ndarray[Any, Any]]) -> str | None:
     try:
-        again = reference.run(_copies(inputs))
+        again = reference.run(inputs)
     except GraphkitError as error:
         return f"the source itself is random or keeps state: run again on the same inputs it fails: {error.message}"
     moved = [o for o in compare_outputs(expected, again) if o.status == "fail"]
@@ -170,11 +265,6 @@ def _differs_from_itself(reference: Runner, expected: Tensors, inputs: Tensors) 
         f"the source itself is random or keeps state: its `{moved[0].output}` differs between two runs on the same "
         f"inputs ({moved[0].reason})"
     )
-
-
-def _copies(inputs: Tensors) -> dict[str, np.ndarray[Any, Any]]:
-    """A runner that writes into its inputs must not change those of the next."""
-    return {name: value.copy() for name, value in inputs.items()}
 
 
 def _at_sizes(point: SizePoint) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from graphkit.model import Model
 
-_BLIND = frozenset({
+BLIND = frozenset({
     "Shape", "Size", "ArgMax", "ArgMin", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "NonZero",
     "IsNaN", "IsInf", "Sign", "Floor", "Ceil", "Round",
 })  # fmt: skip
@@ -87,7 +87,7 @@ class CommonTensors:
             seen.add(name)
             if name in self.reference_values:
                 found.add(name)
-            reads = (v.name for v in _reads(self.makers[name]) if v.name)
+            reads = (v.name for v in reads_of(self.makers[name]) if v.name)
             pending.extend(r for r in reads if r not in seen and not (evidence and self._blind(r)))
         return found
 
@@ -99,13 +99,13 @@ class CommonTensors:
         maker, value = self.makers.get(name), self.values.get(name)
         if maker is None or value is None:
             return True
-        return maker.op_type in _BLIND or (value.dtype is not None and not value.dtype.is_floating_point())
+        return maker.op_type in BLIND or (value.dtype is not None and not value.dtype.is_floating_point())
 
     def _find_nearest(self, name: str) -> Nearest:
         tensors: dict[str, None] = {}
         weights: dict[str, ir.Value] = {}
         between: dict[int, ir.Node] = {}
-        pending = list(_reads(self.makers[name]))
+        pending = list(reads_of(self.makers[name]))
         while pending:
             value = pending.pop(0)
             maker = value.producer()
@@ -115,7 +115,7 @@ class CommonTensors:
                 tensors.setdefault(value.name or "")
             elif maker is not None and id(maker) not in between and id(maker) in self.depth:
                 between[id(maker)] = maker
-                pending.extend(_reads(maker))
+                pending.extend(reads_of(maker))
         return Nearest(tuple(tensors), tuple(weights.values()), tuple(between.values()))
 
 
@@ -131,7 +131,7 @@ def _same_value(value: ir.Value, candidate: Collection[str]) -> ir.Value:
     return value
 
 
-def _reads(node: ir.Node) -> Iterator[ir.Value]:
+def reads_of(node: ir.Node) -> Iterator[ir.Value]:
     """What a node reads, the bodies of If and Loop included."""
     import onnx_ir as ir
 
@@ -142,4 +142,4 @@ def _reads(node: ir.Node) -> Iterator[ir.Value]:
         for body in bodies:
             yield from body.outputs
             for inner in body:
-                yield from _reads(inner)
+                yield from reads_of(inner)

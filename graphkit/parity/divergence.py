@@ -116,6 +116,8 @@ class Location:
         contributors: Tensors whose error grows most over that of their inputs, the largest growth first.
         measured: Every tensor that was compared, in the candidate's order.
         counts: How much was seen.
+        matched_by: `name`; or `value`, where the names of the two tell nothing: `common` are then the tensors of the
+            candidate that have an equal in the reference.
         notes: What limits the answer.
     """
 
@@ -137,6 +139,7 @@ class Location:
     contributors: tuple[TensorError, ...] = ()
     measured: tuple[TensorError, ...] = ()
     counts: Counts = field(default_factory=Counts)
+    matched_by: Literal["name", "value"] = "name"
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -162,6 +165,7 @@ class Location:
             "contributors": [t.to_json() for t in self.contributors],
             "measured": [t.to_json() for t in self.measured],
             "counts": self.counts.to_json(),
+            "matched_by": self.matched_by,
             "notes": list(self.notes),
         }  # fmt: skip
 

@@ -141,6 +141,8 @@ def _plan(spec: TensorSpec, roles: Roles) -> InputPlan:
         return InputPlan(spec, "normal", "N(0, 1)")
     if dtype == "uint8" and len(spec.shape or ()) >= 3:
         return InputPlan(spec, "image", "integers in [0, 256), as in images", low, 256)
+    if dtype == "int8" and low == 0:
+        return InputPlan(spec, "integer", "integers in [-128, 128), as in quantised tensors", -128, 128)
     return InputPlan(spec, "integer", f"integers in [{low}, {_SMALL})", low, _SMALL)
 
 

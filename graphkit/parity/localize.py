@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from graphkit.model import SourceLine, provenance
+from graphkit.parity.by_value import Run, names_tell_little, part
 from graphkit.parity.common_tensors import CommonTensors
 from graphkit.parity.divergence import Counts, Location, TensorError
+from graphkit.parity.flow import steps_of
 from graphkit.parity.producers import node_differences, weight_differences
 from graphkit.parity.taps import Taps
 
@@ -135,16 +137,33 @@ def _says_nothing(error: TensorError) -> bool:
 def _locate(
     here: Location, reference: Model, candidate: Model, tensors: CommonTensors, taps: Taps, bad: str
 ) -> Location:
+    inside = len(set(tensors.names) - {t.name for t in candidate.signature.outputs})
+    if names_tell_little(inside, len(reference.ir.graph), len(tensors.nodes)) and tensors.nearest(bad).between:
+        return _by_value(here, reference, candidate, tensors, taps, bad)
     target, region = bad, tensors.ordered(tensors.before([bad]))
-    if region == [bad] and tensors.nearest(bad).between:
-        counts = replace(here.counts, measured=len(taps.errors))
-        reason = f"output `{target}` differs, but no tensor before it has the same name in both graphs"
-        return replace(here, reason=reason, measured=_in_order(taps), counts=counts)
     if len(region) > _WHOLE:
         target, region = _narrow(tensors, taps, target, region)
     taps.measure(region)
     first = _first_unexplained(tensors, taps, target)
     return _described(here, reference, candidate, tensors, taps, first)
+
+
+def _by_value(
+    here: Location, reference: Model, candidate: Model, tensors: CommonTensors, taps: Taps, bad: str
+) -> Location:
+    ours, theirs = (
+        Run(steps_of(model), tuple(v.name or "" for v in model.ir.graph.inputs), name)
+        for model, name in ((reference, tensors.reference_name(bad)), (candidate, bad))
+    )
+    found = part(here, ours, theirs, taps.probes())
+    makers = {v.name: n for n in reference.ir.graph for v in n.outputs}
+    node = tensors.makers[found.candidate.makes[0]]
+    producer = makers.get(found.reference.makes[0]) if found.reference is not None else None
+    location = replace(found.location, notes=(*found.location.notes, *_limits(here.counts)))
+    if producer is None or producer.op_type != node.op_type:
+        return location
+    differences = tuple(d for d in node_differences(producer, node) if d.what != "inputs")
+    return replace(location, weights=weight_differences(reference, [node], producer), differences=differences)
 
 
 def _narrow(tensors: CommonTensors, taps: Taps, target: str, region: list[str]) -> tuple[str, list[str]]:

@@ -36,15 +36,20 @@ def measure(
     from graphkit.tensor_files import read_tensors
 
     feeds = read_tensors(inputs)
-    expected = _run(reference, [r for r, _ in pairs], feeds, "reference")
-    found = _run(candidate, [c for _, c in pairs], feeds, "candidate")
-    return [_apart(expected[r], found[c]) if r in expected and c in found else None for r, c in pairs]
+    expected = run_to(reference, [r for r, _ in pairs], feeds, "reference")
+    found = run_to(candidate, [c for _, c in pairs], feeds, "candidate")
+    return [apart(expected[r], found[c]) if r in expected and c in found else None for r, c in pairs]
 
 
 # --- running -----------------------------------------------------------------------------------------------------
 
 
-def _run(path: str, names: Sequence[str], feeds: Mapping[str, Any], side: str) -> dict[str, Any]:
+def run_to(path: str, names: Sequence[str], feeds: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """The named tensors of a graph by name; what is no tensor is left out.
+
+    Raises:
+        InvalidExport, BadSample, ParityFailed: it cannot be loaded or run; the message begins with `side`.
+    """
     try:
         session = _session(path, names)
         lists = [o.name for o in session.get_outputs() if not o.type.startswith("tensor(")]
@@ -117,7 +122,8 @@ def _reads(node: Any) -> Iterator[str]:
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
-def _apart(reference: Any, candidate: Any) -> dict[str, Any]:
+def apart(reference: Any, candidate: Any) -> dict[str, Any]:
+    """The fields of a `TensorError` that only the values tell, and `nbytes`."""
     import numpy as np
 
     kinds = _name(reference), _name(candidate)

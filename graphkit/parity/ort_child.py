@@ -3,7 +3,9 @@ division in the model (INT_MIN / -1) or a fault in its optimiser ends the whole 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -36,6 +38,9 @@ def forget(path: str) -> None:
     """Free the memory of a model."""
     for key in [k for k in _sessions if k[0] == path]:
         del _sessions[key]
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not every C library has it, and none has to give memory back
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def run(path: str, optimize: bool, inputs: list[dict[str, str]], folder: str) -> list[dict[str, str]]:

@@ -115,12 +115,16 @@ class OrtRunner:
             raise
         self._loaded = True
 
-    def close(self) -> None:
-        """Free the child's copy of the model and remove the temporary files."""
+    def release(self) -> None:
+        """Free the child's copy of the model; the next run loads it again."""
         if self._loaded:
             self._loaded = False
             with contextlib.suppress(GraphkitError):  # a child that is dead holds no memory
                 ort_worker().call(f"{_CHILD}:forget", path=str(self._path))
+
+    def close(self) -> None:
+        """Free the child's copy of the model and remove the temporary files."""
+        self.release()
         self._remove()
 
     def __enter__(self) -> OrtRunner:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graphkit.parity.common_tensors import CommonTensors
 from graphkit.parity.divergence import TensorError
 from graphkit.parity.runners import ort_worker
+from graphkit.parity.value_matches import Probes
 from graphkit.shapes import evaluate
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Taps:
         self._tensors = tensors
         self._folder = Path(tempfile.mkdtemp(prefix="graphkit-locate-"))
         self._files = [
-            str(_split(model, self._folder / name))
+            str(split(model, self._folder / name))
             for name, model in (("reference", reference), ("candidate", candidate))
         ]
         self._inputs: list[dict[str, str]] = []
@@ -78,6 +79,10 @@ class Taps:
                 inputs=self._inputs,
             )  # fmt: skip
             self._keep(chunk, done)
+
+    def probes(self) -> Probes:
+        """A look into both graphs without regard to names."""
+        return Probes(self._files[0], self._files[1], self._inputs)
 
     def close(self) -> None:
         """Remove the files."""
@@ -125,7 +130,8 @@ class Taps:
         return total
 
 
-def _split(model: Model, folder: Path) -> Path:
+def split(model: Model, folder: Path) -> Path:
+    """A model as a small graph and its weights, in a folder of its own; returns the graph's path."""
     import onnx_ir as ir
 
     folder.mkdir()

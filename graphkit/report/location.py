@@ -87,14 +87,20 @@ def _weight(max_abs: float | None, note: str) -> str:
 
 def _sides(location: Location) -> list[Line]:
     sizes = [" ".join(f"{s}={n}" for s, n in each.items()) or "the declared shapes" for each in location.shapes]
-    counts = location.counts
     lines = [("", ""), (f"  reference  {location.reference}", ""), (f"  candidate  {location.candidate}", "")]
     if sizes:
         lines.append((f"  tried at   {'; '.join(dict.fromkeys(sizes))}, seed {location.seed}", ""))
-    compared = f"  compared   {counts.measured} of {counts.common} tensors that both graphs have"
-    rest = f"; {counts.unmatched} of the candidate's have no namesake in the reference" if counts.unmatched else ""
-    lines.append((compared + rest, ""))
+    lines.append((f"  compared   {_compared(location)}", ""))
     return lines + [(f"  note       {note}", "dim") for note in location.notes]
+
+
+def _compared(location: Location) -> str:
+    counts = location.counts
+    if location.matched_by == "value":
+        all_of = counts.common + counts.unmatched
+        return f"by value (the names tell nothing): {counts.common} of {all_of} tensors have an equal in the reference"
+    rest = f"; {counts.unmatched} of the candidate's have no namesake in the reference" if counts.unmatched else ""
+    return f"{counts.measured} of {counts.common} tensors that both graphs have{rest}"
 
 
 def _table(tensors: Sequence[TensorError]) -> list[Line]:

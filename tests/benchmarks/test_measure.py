@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,12 @@ def test_what_was_not_measured_is_not_run():
     claim = Claim("sleep", python("pass"), python("pass"), 2.0)
     assert claim.met is None
     assert "not run" in page([claim], runs=5, warm_up=1, load=None)
+
+
+def test_a_target_of_memory_is_judged_where_memory_was_measured():
+    command = python("pass")
+    claim = Claim("x", command, command, 1.0, most_memory=0.5)
+    for ours, met in ((400, True), (600, False), (0, True)):
+        found = Comparison(Series((1.0,), ours), Series((2.0,), 1000))
+        assert replace(claim, found=found).met is met
+    assert "at most 0.5x the memory" in page([claim], runs=5, warm_up=1, load=None)

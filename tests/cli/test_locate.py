@@ -11,8 +11,8 @@ from onnx import parser
 
 @pytest.fixture
 def files(tmp_path):
-    def make(name: str, op: str, read: str = "x") -> str:
-        text = f"g (float[n, 4] {read}) => (float[n, 4] y) {{ a = Neg ({read})  b = {op} (a)  y = Abs (b) }}"
+    def make(name: str, op: str, kind: str = "float") -> str:
+        text = f"g ({kind}[n, 4] x) => ({kind}[n, 4] y) {{ a = Neg (x)  b = {op} (a)  y = Abs (b) }}"
         onnx.save(parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]>\n{text}'), tmp_path / name)
         return str(tmp_path / name)
 
@@ -34,7 +34,7 @@ def test_a_place_that_is_found_ends_with_1_and_is_drawn(run, files, tmp_path):
 
 
 def test_what_cannot_be_compared_ends_with_2(run, files):
-    said = run("locate", files("a.onnx", "Tanh"), files("b.onnx", "Tanh", "z"), "-q")
+    said = run("locate", files("a.onnx", "Tanh"), files("b.onnx", "Tanh", "double"), "-q")
     assert said.code == 2
     assert said.out.startswith("not comparable: the inputs differ")
 

@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 import graphkit as gk
 from fixtures.torch_models import EXAMPLES, two_inputs
-from tests.test_comparison import OFF, SourceLine, engine, write
+from tests.test_comparison import OFF, SourceLine, write
+from tests.test_comparison_engines import engine
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_inputs_are_saved_read_and_generated(run, here):
 
 
 def test_a_configuration_file_cannot_name_code_or_files(run, here):
-    for key in ("data", "junit", "markdown", "save-inputs", "certificate", "trust"):
+    for key in ("data", "junit", "markdown", "save-inputs", "save-certificate", "certificate", "trust"):
         Path("graphkit.toml").write_text(f'[validate]\n{key} = "x"\n')
         said = run("validate", "ref.onnx", "good.onnx")
         assert said.code == 2
@@ -130,7 +131,8 @@ def test_a_configuration_file_cannot_name_code_or_files(run, here):
 
 
 def test_a_certificate_is_read_again(run, here):
-    Path("c.json").write_text(run("validate", "ref.onnx", "good.onnx", "-q", "--json").out)
+    assert run("validate", "ref.onnx", "good.onnx", "-q", "--save-certificate", "c.json").code == 0
+    assert json.loads(Path("c.json").read_text())["schema"] == "graphkit.parity/1"
     said = run("validate", "--certificate", "c.json")
     assert (said.code, said.out) == (0, "c.json: parity pass\n  ref.onnx   same\n  good.onnx  same\n")
     Path("good.onnx").write_bytes(Path("bad.onnx").read_bytes())

@@ -39,9 +39,8 @@ def _conv(e: Emitter) -> list[str] | None:
     shape = e.shape(x) or []
     channels = shape[-1] if window.channels_last else shape[1]
     size = windows.spatial_of(shape, window)
-    if channels < 0 or filter_shape[-2] < 0:
-        raise Refusal("the number of input channels is not known, so neither is the number of groups")
-    groups = channels // filter_shape[-2]
+    # where a size is unknown: one group, which a runtime refuses if there are more
+    groups = channels // filter_shape[-2] if channels > 0 and filter_shape[-2] > 0 else 1
     dilated_unknown = window.static_pads(size) is None and any(d > 1 for d in window.dilations)
     if not dilated_unknown and (spatial == 2 or groups == 1):
         run_builtin(e)

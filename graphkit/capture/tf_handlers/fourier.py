@@ -18,6 +18,10 @@ def handlers() -> Mapping[str, Emit]:
         "IRFFT": _irfft,
         "FFT": _fft,
         "IFFT": _ifft,
+        "RFFT2D": _rfft2d,
+        "IRFFT2D": _irfft2d,
+        "FFT2D": _fft2d,
+        "IFFT2D": _ifft2d,
         "Complex": _complex,
         "Real": lambda e: [_part(e, _pair(e, e.node.input[0]), 0)],
         "Imag": lambda e: [_part(e, _pair(e, e.node.input[0]), 1)],
@@ -30,7 +34,9 @@ def handlers() -> Mapping[str, Emit]:
     }
 
 
-_READERS = {"IRFFT", "FFT", "IFFT", "Real", "Imag", "ComplexAbs", "Conj", "Mul", "Pad", "Shape"}
+_READERS = {
+    "IRFFT", "FFT", "IFFT", "IRFFT2D", "FFT2D", "IFFT2D", "Real", "Imag", "ComplexAbs", "Conj", "Mul", "Pad", "Shape",
+}  # fmt: skip
 
 
 def _check_readers(e: Emitter) -> None:
@@ -49,9 +55,9 @@ def _is_complex(e: Emitter, tensor: str) -> bool:
 def _rfft(e: Emitter) -> list[str | None]:
     _check_readers(e)
     x, length = e.node.input
-    rank = e.rank(x)
-    signal, known = _resized(e, x, rank - 1, e.int64(length), e.value(length), (e.shape(x) or [-1])[-1])
-    return _typed(e, _transform(e, e.op("Unsqueeze", signal, e.ints(-1)), rank - 1, known, onesided=True))
+    axis = e.rank(x) - 1
+    signal, known = _resized(e, x, axis, axis + 1, e.int64(length), e.value(length), (e.shape(x) or [-1])[-1])
+    return _typed(e, _transform(e, e.op("Unsqueeze", signal, e.ints(-1)), axis, known, onesided=True))
 
 
 def _fft(e: Emitter) -> list[str | None]:
@@ -67,20 +73,77 @@ def _ifft(e: Emitter) -> list[str | None]:
 
 
 def _irfft(e: Emitter) -> list[str | None]:
-    """The spectrum with its mirror image, transformed back; the result is real."""
     x, length = _pair(e, e.node.input[0]), e.node.input[1]
-    axis, n = e.rank(x) - 2, e.int64(length)
-    value = e.value(length)
+    return [_real_inverse(e, x, e.rank(x), e.int64(length), e.value(length), _last(e, x))]
+
+
+def _real_inverse(e: Emitter, x: str, rank: int, n: str, value: Any | None, size: int) -> str:
+    """The spectrum with its mirror image, transformed back; the result is real."""
+    axis = rank - 2
     half = e.op("Add", e.op("Div", n, e.ints(2)), e.ints(1))
     known_half = None if value is None else [int(value[0]) // 2 + 1]
-    kept, _ = _resized(e, x, axis, half, known_half, _last(e, x))
+    kept, _ = _resized(e, x, axis, rank, half, known_half, size)
     stop = e.op("Add", e.op("Div", e.op("Sub", n, e.ints(1)), e.ints(2)), e.ints(1))
     inner = e.op("Slice", kept, e.ints(1), stop, e.ints(axis))
     turned = e.op("Slice", inner, e.ints(-1), e.ints(-(2**31)), e.ints(axis), e.ints(-1))
     sign = e.const([1.0, -1.0], like=turned)
     whole = e.op("Concat", kept, e.op("Mul", turned, sign), axis=axis)
     back = _transform(e, whole, axis, None if value is None else int(value[0]), inverse=True)
-    return [_part(e, back, 0)]
+    return _part(e, back, 0)
+
+
+def _rfft2d(e: Emitter) -> list[str | None]:
+    """Rows, then columns."""
+    _check_readers(e)
+    x, lengths = e.node.input
+    rank, sizes = e.rank(x), e.shape(x) or []
+    (rows, rows_known), (columns, columns_known) = _two_lengths(e, lengths)
+    x, width = _resized(e, x, rank - 1, rank, columns, columns_known, sizes[-1])
+    x, height = _resized(e, x, rank - 2, rank, rows, rows_known, sizes[-2])
+    half = _transform(e, e.op("Unsqueeze", x, e.ints(-1)), rank - 1, width, onesided=True)
+    return _typed(e, _down_columns(e, half, rank + 1, height))
+
+
+def _irfft2d(e: Emitter) -> list[str | None]:
+    x, lengths = _pair(e, e.node.input[0]), e.node.input[1]
+    rank, sizes = e.rank(x), e.shape(x) or []
+    (rows, rows_known), (columns, columns_known) = _two_lengths(e, lengths)
+    x, height = _resized(e, x, rank - 3, rank, rows, rows_known, sizes[-3])
+    x = _down_columns(e, x, rank, height, inverse=True)
+    return [_real_inverse(e, x, rank, columns, columns_known, sizes[-2])]
+
+
+def _fft2d(e: Emitter) -> list[str | None]:
+    return _both_axes(e, inverse=False)
+
+
+def _ifft2d(e: Emitter) -> list[str | None]:
+    return _both_axes(e, inverse=True)
+
+
+def _both_axes(e: Emitter, *, inverse: bool) -> list[str | None]:
+    _check_readers(e)
+    x = _pair(e, e.node.input[0])
+    rank, sizes = e.rank(x), e.shape(x) or []
+    rows = _transform(e, x, rank - 2, sizes[-2], inverse=inverse)
+    return _typed(e, _down_columns(e, rows, rank, sizes[-3], inverse=inverse))
+
+
+def _two_lengths(e: Emitter, lengths: str) -> list[tuple[str, Any | None]]:
+    """Each as a vector of one, with its value where that is known."""
+    value = e.value(lengths)
+    whole = e.int64(lengths)
+    parts = (e.op("Slice", whole, e.ints(i), e.ints(i + 1)) for i in (0, 1))
+    return [(part, None if value is None else value[i : i + 1]) for i, part in enumerate(parts)]
+
+
+def _down_columns(e: Emitter, pair: str, rank: int, length: int | None, inverse: bool = False) -> str:
+    """Along the last axis but one of the signal."""
+    if e.opset >= 17:
+        return _transform(e, pair, rank - 3, length, inverse)
+    turn = [*range(rank - 3), rank - 2, rank - 3, rank - 1]
+    turned = e.op("Transpose", pair, perm=turn)
+    return e.op("Transpose", _transform(e, turned, rank - 2, length, inverse), perm=turn)
 
 
 def _last(e: Emitter, pair: str) -> int:
@@ -104,7 +167,9 @@ def _pair(e: Emitter, tensor: str) -> str:
     return e.const(np.stack([value.real, value.imag], -1))
 
 
-def _resized(e: Emitter, x: str, axis: int, wanted: str, value: Any | None, size: int) -> tuple[str, int | None]:
+def _resized(
+    e: Emitter, x: str, axis: int, rank: int, wanted: str, value: Any | None, size: int
+) -> tuple[str, int | None]:
     """Cut or padded with zeros at the end of an axis; the new length where it is known."""
     known = None if value is None else int(value[0])
     if known is not None and known == size:
@@ -112,7 +177,6 @@ def _resized(e: Emitter, x: str, axis: int, wanted: str, value: Any | None, size
     if known is None or size < 0 or known > size:
         have = e.op("Gather", e.op("Shape", x), e.ints(axis), axis=0)
         missing = e.op("Max", e.op("Sub", wanted, have), e.ints(0))
-        rank = axis + (2 if e.node.type == "IRFFT" else 1)
         after = [missing if a == axis else e.ints(0) for a in range(rank)]
         x = e.op("Pad", x, e.op("Concat", e.ints(*[0] * rank), *after, axis=0), e.const(0.0, like=x))
     return e.op("Slice", x, e.ints(0), wanted, e.ints(axis)), known

@@ -142,10 +142,16 @@ _MASKS = ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_ax
 
 
 def _select(e: Emitter) -> list[str]:
-    """`Where`, always: tf2onnx multiplies by the condition, which makes NaN of an infinity that is not chosen."""
+    """`Where`, always: tf2onnx multiplies by the condition, which makes NaN of an infinity that is not chosen.
+    Between truth values it is written in logic: ONNX Runtime (1.32) has no `Where` of bool."""
+    import onnx
+
     condition, chosen, otherwise = e.node.input
     if e.node.type == "Select" and e.rank(condition) == 1:
         rank = e.rank(chosen)
         if rank > 1:
             condition = e.op("Reshape", condition, e.ints(-1, *[1] * (rank - 1)))
+    if e.graph.get_dtype(chosen) == onnx.TensorProto.BOOL:
+        left = e.op("And", condition, chosen)
+        return [e.op("Or", left, e.op("And", e.op("Not", condition), otherwise))]
     return [e.op("Where", condition, chosen, otherwise)]
