@@ -14,12 +14,12 @@ from graphkit.errors import BadOption
 
 COMMAND_LINE_ONLY = frozenset(
     {
-        "trust", "model", "data", "output", "junit", "markdown", "save-inputs", "save-certificate", "certificate",
+        "trust", "model", "data", "check", "output", "junit", "markdown", "save-inputs", "save-certificate", "certificate",
         "plot", "json", "quiet", "verbose",
     }
 )  # fmt: skip
 """A folder that was downloaded may hold a configuration file: it must not decide that code is run (`--trust`,
-`--model`, `--data`), nor which file is overwritten."""
+`--model`, `--data`, `--check`), nor which file is overwritten."""
 
 
 def defaults(command_name: str, command: click.Command, commands: Iterable[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from .shared import each_once, libraries_kept_off_stdout
+from .shared import each_once, libraries_kept_off_stdout, source_options, source_values
 
 if TYPE_CHECKING:
     from graphkit.pipeline import ConvertRequest
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 @click.option(
     "--to",
     type=click.Choice(["onnx", "trt", "saved_model", "tflite"]),
+    metavar="TARGET",
     default="onnx",
     show_default=True,
-    help="What to make; the last two of TensorFlow models.",
+    help="onnx; trt: an engine; of TensorFlow models also saved_model, tflite.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: SRC.onnx/.engine here]"
@@ -37,12 +38,7 @@ if TYPE_CHECKING:
 @click.option("--via", type=click.Choice(["export", "script", "trace"]), help="Way of capture.  [default: the safest]")
 @click.option("--submodule", metavar="PATH", help="Convert a part of the model: decoder.layers.")
 @click.option("--model", metavar="PKG.MOD:FUNC", help="The code that builds the model, for a file of weights.")
-@click.option("--signature", metavar="NAME", help="Which signature of a SavedModel.")
-@click.option("--output-name", multiple=True, metavar="T", help="An output of a GraphDef: scores, split:1.")
-@click.option("--state", type=click.Choice(["inputs"]), help="Make assigned TensorFlow variables inputs and outputs.")
-@click.option(
-    "--layout", multiple=True, metavar="nchw[:X]", help="Images of a TensorFlow model as NCHW; X: only that one."
-)
+@source_options
 @click.option("--trust", is_flag=True, help="Allow SRC to run the code that it names.")
 @click.option("--optimize/--no-optimize", default=True, show_default=True, help="Simplify the graph.")
 @click.option("--backend", type=click.Choice(["rtx", "tensorrt"]), help="Engine builder.  [default: what is there]")
@@ -94,13 +90,7 @@ def _request(ctx: click.Context, options: dict[str, Any]) -> ConvertRequest:
         samples=each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
         opset=options["opset"],
         via=options["via"],
-        submodule=options["submodule"],
-        architecture=options["model"],
-        signature=options["signature"],
-        state=options["state"],
-        layout=options["layout"],
-        outputs=options["output_name"],
-        trust=options["trust"],
+        **source_values(options),
         optimize=options["optimize"],
         backend=options["backend"],
         compute_capabilities=_capabilities(options["cc"]),

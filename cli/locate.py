@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .shared import source_options, source_values
+
 if TYPE_CHECKING:
     from graphkit.capture.request import CaptureRequest
     from graphkit.errors import GraphkitError
@@ -25,6 +27,7 @@ _EXIT_CODES = {"equal": 0, "located": 1, "not comparable": 2}
 @click.option("--input", multiple=True, metavar="X=VALUE", help="An input's value: x=file.npy, or sr=16000.")
 @click.option("--submodule", metavar="PATH", help="Use a part of REF: decoder.layers.")
 @click.option("--model", metavar="PKG.MOD:FUNC", help="The code that builds REF, for a file of weights.")
+@source_options
 @click.option("--trust", is_flag=True, help="Allow REF to run the code that it names.")
 @click.option(
     "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="Seed of the sample inputs."
@@ -81,9 +84,7 @@ def _request(options: dict[str, Any]) -> CaptureRequest:
         shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
         dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
         samples=each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
-        submodule=options["submodule"],
-        architecture=options["model"],
-        trust=options["trust"],
+        **source_values(options),
         seed=options["seed"],
     )
 

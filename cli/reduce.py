@@ -54,7 +54,6 @@ def reduce(ctx: click.Context, /, model: str, **options: Any) -> None:
     """
     ctx.obj.verbose = options["verbose"]
     try:
-        _refuse_configured_command(ctx)
         found = _reduced(model, options)
     except Exception as exception:  # with --json, stdout has an answer even after a bug
         from .failure import as_error
@@ -65,16 +64,6 @@ def reduce(ctx: click.Context, /, model: str, **options: Any) -> None:
         raise error from exception
     _print(found, as_json=options["as_json"])
     ctx.exit(_EXIT_CODES[found.status])
-
-
-def _refuse_configured_command(ctx: click.Context) -> None:
-    """A folder that was downloaded may hold a configuration file, which must not decide that a command is run."""
-    from click.core import ParameterSource
-
-    from graphkit.errors import BadOption
-
-    if ctx.get_parameter_source("check") == ParameterSource.DEFAULT_MAP:
-        raise BadOption("`check` stands in the configuration file", remedy="give --check on the command line")
 
 
 def _reduced(model: str, options: dict[str, Any]) -> Reduction:

@@ -5,10 +5,40 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import click
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Callable[..., Any])
+
+_SOURCE_OPTIONS = (
+    click.option("--signature", metavar="NAME", help="Which signature of a SavedModel or TFLite file."),
+    click.option("--output-name", multiple=True, metavar="T", help="An output of a GraphDef: scores, split:1."),
+    click.option("--state", type=click.Choice(["inputs"]), help="TensorFlow variables as inputs and outputs."),
+    click.option("--layout", multiple=True, metavar="nchw[:X]", help="TensorFlow's images as NCHW; X: that one only."),
+)
+
+
+def source_options(command: C) -> C:
+    """The options that only some sources of TensorFlow's know."""
+    for option in reversed(_SOURCE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def source_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `CaptureRequest` calls the options of a command that concern how a source is opened."""
+    return {
+        "submodule": options["submodule"],
+        "architecture": options["model"],
+        "trust": options["trust"],
+        "signature": options["signature"],
+        "state": options["state"],
+        "layout": options["layout"],
+        "outputs": options["output_name"],
+    }
 
 
 def each_once(option: str, texts: tuple[str, ...], parse: Callable[[str], T], key: Callable[[T], str]) -> tuple[T, ...]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .shared import source_options, source_values
+
 if TYPE_CHECKING:
     from graphkit.comparison import ValidateRequest
     from graphkit.errors import GraphkitError
@@ -42,6 +44,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--metric", multiple=True, metavar="[OUT:]COND", help="What has to hold too: 'snr>=40', 'top5>=0.99'.")
 @click.option("--submodule", metavar="PATH", help="Use a part of PyTorch models: decoder.layers.")
 @click.option("--model", metavar="PKG.MOD:FUNC", help="The code that builds the model, for a file of weights.")
+@source_options
 @click.option("--trust", is_flag=True, help="Allow files to run the code that they name.")
 @click.option("--save-certificate", type=_FILE, metavar="F", help="Keep the report: CAND.parity.json, beside CAND.")
 @click.option("--certificate", type=_FILE, metavar="F", help="Hash again the files that a .parity.json speaks of.")
@@ -109,9 +112,7 @@ def _request(options: dict[str, Any]) -> ValidateRequest:
         atol=_tolerances("--atol", options["atol"]),
         rtol=_tolerances("--rtol", options["rtol"]),
         conditions=tuple(parse_condition(text) for text in options["metric"]),
-        submodule=options["submodule"],
-        architecture=options["model"],
-        trust=options["trust"],
+        **source_values(options),
     )
     return _with_inputs(request, options["input"], options["data"])
 

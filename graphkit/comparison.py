@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,8 @@ class ValidateRequest:
         optimize: Whether ONNX Runtime may rewrite the candidates' graphs. The reference always runs as it stands.
         atol, rtol: Tolerance by output, "" for all floating-point outputs; else it follows from the dtypes.
         conditions: Metrics that have to hold too.
-        submodule, architecture, trust: Of what frameworks run; see `CaptureRequest`. `trust` is for engines too.
+        submodule, architecture, signature, state, layout, outputs, trust: Of what frameworks run; see
+            `CaptureRequest`. `trust` is for engines too.
         notes: What a reader should know about the inputs.
     """
 
@@ -65,15 +66,17 @@ class ValidateRequest:
     conditions: tuple[Condition, ...] = ()
     submodule: str | None = None
     architecture: str | None = None
+    signature: str | None = None
+    state: str | None = None
+    layout: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     trust: bool = False
     notes: tuple[str, ...] = ()
 
     def for_capture(self) -> CaptureRequest:
         """The part of the request that sides are opened with."""
-        return CaptureRequest(
-            shapes=self.shapes, dims=self.dims, samples=self.samples, submodule=self.submodule,
-            architecture=self.architecture, trust=self.trust, seed=self.seed,
-        )  # fmt: skip
+        own = {each.name for each in fields(self)} & {each.name for each in fields(CaptureRequest)}
+        return CaptureRequest(**{name: getattr(self, name) for name in own})
 
 
 def validate(reference: Any, candidates: Sequence[Any], request: ValidateRequest | None = None) -> ParityReport:

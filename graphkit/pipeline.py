@@ -141,21 +141,34 @@ def _export(source: Any, request: ConvertRequest, state: Conversion) -> None:
 
 
 def _optimise(captured: Model, drafts: Drafts, state: Conversion) -> Model:
-    from graphkit.rewrite import simplify
+    from graphkit.rewrite import recurrent, simplify
 
     with stage(state, "optimise") as notes:
-        reason = "--no-optimize" if not state.request.optimize else simplify.why_not(captured)
-        if reason is not None:
+        if not state.request.optimize:
+            notes.skip("--no-optimize")
+            return captured
+        model = recurrent.fuse(captured)
+        said = [] if model is captured else [_change(captured, model)]
+        reason = simplify.why_not(model)
+        if reason is not None and model is captured:
             notes.skip(reason)
             return captured
-        model = simplify.simplify(captured, drafts.path(captured))
-        change = f"{model.origin.steps[-1]}: {captured.node_count} -> {model.node_count} nodes"
-        if model.node_count > captured.node_count:  # it takes newer operators (Gelu) apart
-            notes.describe(f"{change}, not kept", captured)
-            return captured
-        notes.describe(change, model)
+        if reason is not None:
+            said.append(f"onnxsim: {reason}")
+        else:
+            simpler = simplify.simplify(model, drafts.path(model))
+            if simpler.node_count > model.node_count:  # it takes newer operators (Gelu) apart
+                said.append(f"{_change(model, simpler)}, not kept")
+            else:
+                said.append(_change(model, simpler))
+                model = simpler
+        notes.describe("; ".join(said), model)
         state.model = model
         return model
+
+
+def _change(before: Model, after: Model) -> str:
+    return f"{after.origin.steps[-1]}: {before.node_count} -> {after.node_count} nodes"
 
 
 def _publish_engine(builder: Builder, model: Model, drafts: Drafts, proof: Proof, state: Conversion) -> None:

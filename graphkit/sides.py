@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphkit.capture.options import only, refuse_others
 from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, RunnableSource, check_dims
 from graphkit.errors import (
@@ -122,7 +123,8 @@ def open_all(
     for i, source in enumerate(sources):
         if isinstance(source, RunnableSource):
             shapes = request.shapes or (() if base is not None else otherwise or known or ())
-            sides[i] = _framework(source, names[i], replace(request, shapes=shapes), base)
+            own = only(request, source.options)
+            sides[i] = _framework(source, names[i], replace(own, shapes=shapes), base)
             base = base or sides[i]
     for i, side in engines.items():
         sides[i] = side
@@ -207,11 +209,8 @@ def is_engine(target: Any) -> bool:
 
 def _refuse_idle(request: CaptureRequest, sources: Sequence[Any]) -> None:
     """Options that no side listens to."""
-    if any(isinstance(s, RunnableSource) for s in sources):
-        return
-    for flag, value in (("--model", request.architecture), ("--submodule", request.submodule)):
-        if value is not None:
-            raise BadOption(f"{flag} {value}: no side is a framework's model", remedy=f"leave out {flag}")
+    heard: frozenset[str] = frozenset().union(*(s.options for s in sources if isinstance(s, RunnableSource)))
+    refuse_others(request, heard, "any of the sides")
 
 
 # --- ONNX --------------------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from graphkit.capture import tf_functional
+from graphkit.capture import tf_functional, tf_state
 from graphkit.capture.tf_callee import spec_of
 from graphkit.capture.tf_frozen import Frozen, FrozenTensor
+from graphkit.capture.tf_idle import is_idle
 from graphkit.capture.tf_state import State
 from graphkit.capture.tf_trace import Trace
 from graphkit.capture.torch_example import Leaf
@@ -29,18 +30,60 @@ def freeze(traced: Trace, leaves: tuple[Leaf, ...], states: Sequence[State] = ()
         CaptureFailed: TensorFlow cannot freeze it. `StateMutated`: a variable is assigned in a way that has no
             functional form.
     """
-    concrete = traced.concrete
-    graph = _without_variables(concrete, [s.placeholder for s in states])
+    graph = _without_variables(traced.concrete, [s.placeholder for s in states])
     finals: dict[str, str] = {}
     if states:
         graph, finals = tf_functional.functional(graph, {s.placeholder: s for s in states})
-    inputs = [FrozenTensor(leaf.spec, tensor) for leaf, tensor in zip(leaves, traced.inputs, strict=True)]
-    outputs = [FrozenTensor(spec_of(tensor, name), tensor.name) for name, tensor in traced.outputs]
+    inputs, outputs = _interface(traced, leaves)
     inputs += [FrozenTensor(s.spec, f"{s.placeholder}:0") for s in states]
     outputs += [
         FrozenTensor(TensorSpec(s.next_name, s.spec.dtype, s.spec.shape), finals[s.placeholder]) for s in states
     ]
     return Frozen(pruned(graph, [t.tensor for t in inputs], [t.tensor for t in outputs]), tuple(inputs), tuple(outputs))
+
+
+def freeze_without(states: Sequence[State], traced: Trace, leaves: tuple[Leaf, ...], name: str) -> Frozen:
+    """Freeze a trace and leave out what it assigns, where nobody can miss it.
+
+    Args:
+        states: The variables that it assigns.
+        traced, leaves: As for `freeze`.
+        name: What to call it in the refusal.
+
+    Raises:
+        StateMutated: an output depends on one of them, or one holds something of the inputs.
+        CaptureFailed: TensorFlow cannot freeze it.
+    """
+    handles = [s.placeholder for s in states]
+    graph = _without_variables(traced.concrete, handles)
+    inputs, outputs = _interface(traced, leaves)
+    sources, results = [t.tensor for t in inputs], [t.tensor for t in outputs]
+    if not is_idle(graph, handles, [tensor.partition(":")[0] for tensor in sources], results):
+        tf_state.refuse(states, name)
+    graph = pruned(graph, sources, results)
+    if any(node.name in handles for node in graph.node):  # a branch or a loop still takes it
+        graph = pruned(_with_first_values(graph, states), sources, results)
+    return Frozen(graph, tuple(inputs), tuple(outputs))
+
+
+def _interface(traced: Trace, leaves: tuple[Leaf, ...]) -> tuple[list[FrozenTensor], list[FrozenTensor]]:
+    inputs = [FrozenTensor(leaf.spec, tensor) for leaf, tensor in zip(leaves, traced.inputs, strict=True)]
+    return inputs, [FrozenTensor(spec_of(tensor, name), tensor.name) for name, tensor in traced.outputs]
+
+
+def _with_first_values(graph: Any, states: Sequence[State]) -> Any:
+    """The graph with constants in place of variables that it assigns and that no output depends on."""
+    import tensorflow as tf
+
+    held = {s.placeholder: s for s in states if any(node.name == s.placeholder for node in graph.node)}
+    graph, _ = tf_functional.functional(graph, held)
+    for node in graph.node:
+        if node.name in held:
+            value = held[node.name].variable.numpy()
+            node.op = "Const"
+            node.attr.pop("shape", None)
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    return graph
 
 
 def pruned(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
@@ -88,15 +131,16 @@ _inlining = threading.Lock()
 
 @contextlib.contextmanager
 def _everything_inlined() -> Iterator[None]:
-    """Let TensorFlow inline functions marked `jit_compile=True` too.
+    """Let TensorFlow inline functions marked `jit_compile=True` too, and keep a `Case` whole, as it keeps an `If`.
 
     Keras wraps grouped convolutions in one; TensorFlow does not inline it (2.21; `_XlaMustCompile` with `_noinline`),
     so that it would reach ONNX as a call. The marks are taken off the copy that is inlined, in the step in which
-    TensorFlow itself takes off those of control flow.
+    TensorFlow itself takes off those of control flow; its list of those (2.21) lacks `Case`, which it would take
+    apart into `_SwitchN` and `Merge`.
     """
     from tensorflow.python.framework import convert_to_constants as tf_freezing
 
-    original = tf_freezing.disable_lower_using_switch_merge
+    original, whole = tf_freezing.disable_lower_using_switch_merge, tf_freezing._CONTROL_FLOW_OPS
 
     def without_marks(graph: Any) -> Any:
         graph = original(graph)
@@ -110,7 +154,9 @@ def _everything_inlined() -> Iterator[None]:
 
     with _inlining:
         tf_freezing.disable_lower_using_switch_merge = without_marks
+        tf_freezing._CONTROL_FLOW_OPS = whole | {"Case", "StatelessCase"}
         try:
             yield
         finally:
             tf_freezing.disable_lower_using_switch_merge = original
+            tf_freezing._CONTROL_FLOW_OPS = whole

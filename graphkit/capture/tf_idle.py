@@ -28,12 +28,19 @@ def is_idle(graph: Any, handles: Collection[str], inputs: Collection[str], outpu
     nodes = {node.name: node for node in graph.node}
     if flow.behind(nodes, outputs) & set(handles):
         return False
-    users = [node for node in graph.node if node.op != "ReadVariableOp" and _data(node, handles)]
+    users = _users(graph.node, set(handles))
     return not flow.behind(nodes, (name for node in users for name in _inputs(node))) & set(inputs)
 
 
-def _data(node: Any, handles: Collection[str]) -> bool:
-    return any(name.partition(":")[0] in handles for name in _inputs(node))
+def _users(nodes: Iterable[Any], handles: set[str]) -> list[Any]:
+    """What may write to a variable: everything that is given its handle and does more than read."""
+    waiting = [node for node in nodes if node.op != "ReadVariableOp"]
+    users: list[Any] = []
+    while found := [node for node in waiting if any(_node(name) in handles for name in _inputs(node))]:
+        users += found
+        handles = handles | {node.name for node in found if node.op == "Identity"}
+        waiting = [node for node in waiting if not any(node is each for each in found)]
+    return users
 
 
 class _Flow:
@@ -93,6 +100,10 @@ class _Flow:
 
 def _inputs(node: Any) -> list[str]:
     return [name for name in node.input if not name.startswith("^")]
+
+
+def _node(tensor: str) -> str:
+    return tensor.partition(":")[0]
 
 
 def _place(tensor: str, nodes: dict[str, Any]) -> tuple[str, int]:

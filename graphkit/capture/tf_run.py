@@ -309,4 +309,5 @@ class _Collector(logging.Handler):
 def _reason(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else None
     text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}".removeprefix("ValueError: make_sure failure: ")[:300]
+    whole = f"{type(error).__name__}: {text}"
+    return whole.removeprefix("ValueError: make_sure failure: ").removeprefix("Refusal: ")[:300]

@@ -13,7 +13,7 @@ from graphkit.capture.options import TENSORFLOW, refuse_others
 from graphkit.capture.request import Arrays, CaptureRequest
 from graphkit.capture.tf_callee import Callee
 from graphkit.capture.tf_example import invoke, leaves_for
-from graphkit.capture.tf_freeze import freeze
+from graphkit.capture.tf_freeze import freeze, freeze_without
 from graphkit.capture.tf_frozen import Frozen
 from graphkit.capture.tf_interface import Interface
 from graphkit.capture.tf_outputs import named_outputs
@@ -64,6 +64,7 @@ class TfSource:
         self._frozen = frozen
         self._leaves: tuple[Leaf, ...] = ()
         self._states: tuple[State, ...] = ()
+        self._idle: tuple[State, ...] = ()
         self._interface = Interface()
 
     @property
@@ -119,17 +120,17 @@ class TfSource:
     def _freeze(self, request: CaptureRequest) -> Frozen:
         """Trace and freeze it; afterwards what `run` needs is known."""
         self._check_options(request)
-        self._leaves, self._states = leaves_for(self._callee, request), ()
+        self._leaves, self._states, self._idle = leaves_for(self._callee, request), (), ()
         if self._frozen is not None:
             frozen = self._frozen(self._leaves)
         else:
             traced = trace(self._callee, self._leaves)
             names = [leaf.name for leaf in self._leaves]
             states = tf_state.assigned(traced.concrete, (*names, *(name for name, _ in traced.outputs)))
-            if request.state != "inputs":
-                tf_state.refuse(states, self.name)
-            self._states = states
-            frozen = freeze(traced, self._leaves, states)
+            if states and request.state != "inputs":
+                frozen, self._idle = freeze_without(states, traced, self._leaves, self.name), states
+            else:
+                frozen, self._states = freeze(traced, self._leaves, states), states
             frozen = replace(
                 frozen, layers=self._callee.layers, lines={} if self._callee.stock else lines_of(traced.concrete)
             )
@@ -140,7 +141,7 @@ class TfSource:
         import tensorflow as tf
 
         names = [leaf.name for leaf in self._leaves]
-        with tf.device("/cpu:0"), _holding(self._states, inputs):
+        with tf.device("/cpu:0"), _holding(self._states, inputs), _keeping(self._idle):
             values = {n: tf.convert_to_tensor(inputs[n]) for n in names}
             try:
                 result = invoke(self._callee, self._leaves, values)
@@ -180,7 +181,7 @@ class TfSource:
             sha256=self._sha256,
             versions={"tensorflow": tf.__version__, "keras": keras.__version__, "tf2onnx": tf2onnx.__version__},
             rungs=(Rung("tf2onnx"),),
-            findings=(*self._findings, *self._defaults()),
+            findings=(*self._findings, *self._defaults(), *self._left_out()),
             sizes={k: v for k, v in sizes.items() if k},
         )
 
@@ -196,12 +197,29 @@ class TfSource:
                 )
 
 
+    def _left_out(self) -> Iterator[Finding]:
+        for state in self._idle:
+            yield Finding(
+                "state",
+                f"`{state.spec.name}` is assigned while it runs, but no output depends on it and nothing of the inputs "
+                "goes into it: the graph leaves it out",
+                remedy="--state inputs makes it an input and an output",
+            )
+
+
 @contextlib.contextmanager
 def _holding(states: tuple[State, ...], values: Mapping[str, Any]) -> Iterator[None]:
     """Variables with the values that are given, and with their own again afterwards."""
+    with _keeping(states):
+        for state in states:
+            state.variable.assign(values[state.spec.name])
+        yield
+
+
+@contextlib.contextmanager
+def _keeping(states: tuple[State, ...]) -> Iterator[None]:
+    """Variables with their own values again afterwards."""
     own = [s.variable.numpy() for s in states]
-    for state in states:
-        state.variable.assign(values[state.spec.name])
     try:
         yield
     finally:

@@ -26,10 +26,11 @@ _REMEDIES = (
     (r"^(Iterator|.*Dataset|ReadFile|WriteFile|Decode|Parse)", "read and decode before the model, which takes tensors"),
     (r"^Stateless.*Random|^Random|^(Stateful|Stateless)", "draw random numbers before the model and pass them in"),
     (r"Grad$|Backprop", "no translation of this gradient; write it in the forward operators"),
-    (r"^(Switch|Merge|Enter|Exit|NextIteration|LoopCond|_SwitchN|Case)$", "control flow that is not a tf.cond or "
-     "tf.while_loop: write it as one of these"),
+    (r"^(Switch|Merge|Enter|Exit|NextIteration|LoopCond|_SwitchN)$", "control flow of TensorFlow 1: write it with "
+     "tf.cond, tf.switch_case or tf.while_loop"),
     (r"^(Sparse|Ragged)", "give the operator dense tensors"),
-    (r"^(IFFT|FFT|RFFT|IRFFT)", "only the transforms of real 1-D and 2-D signals are translated"),
+    (r"^(IFFT|FFT|RFFT|IRFFT)", "only the transforms of 1-D and 2-D signals are translated, and of complex "
+     "tensors only their parts, absolute values, conjugates, products and transforms"),
 )  # fmt: skip
 _OTHERWISE = "write it in other operators, or convert the part of the model without it"
 

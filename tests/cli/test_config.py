@@ -7,6 +7,7 @@ import pytest
 from graphkit.pipeline import ConvertRequest
 from graphkit.result import ConvertResult
 from graphkit.shapes import DimRange, Sample, TensorSpec
+from graphkit_cli.main import COMMANDS
 
 ALL = """\
 [{prefix}convert]
@@ -84,7 +85,7 @@ def test_engine_defaults_do_not_forbid_an_onnx_run(run, requests):
         (
             "opset = 1",
             "error[GK212]: [opset] is not the table of a command\n"
-            "  where: graphkit.toml\n  try:   one of: convert, validate, locate, doctor, explain\n",
+            f"  where: graphkit.toml\n  try:   one of: {', '.join(COMMANDS)}\n",
         ),
         (
             "[convert]\nopset = '20'",

@@ -35,11 +35,13 @@ Usage: graphkit convert [OPTIONS] SRC
 
   Convert the model SRC and compare the result with it.
 
-  SRC is a file (TorchScript, .pt2, pickled module, weights with --model) or
-  package.module:callable.
+  SRC is a PyTorch file (TorchScript, .pt2, pickled module, weights with
+  --model), a TensorFlow one (SavedModel, .keras, .h5, GraphDef, .tflite), an
+  ONNX file, or package.module:callable.
 
 Options:
-  --to [onnx|trt]              What to make.  [default: onnx]
+  --to TARGET                  onnx; trt: an engine; of TensorFlow models also
+                               saved_model, tflite.  [default: onnx]
   -o, --output PATH            File to write.  [default: SRC.onnx/.engine
                                here]
   --shape X=DIMS               An input's shape: x=batch,3,224,224[:float32].
@@ -51,6 +53,10 @@ Options:
   --submodule PATH             Convert a part of the model: decoder.layers.
   --model PKG.MOD:FUNC         The code that builds the model, for a file of
                                weights.
+  --signature NAME             Which signature of a SavedModel or TFLite file.
+  --output-name T              An output of a GraphDef: scores, split:1.
+  --state [inputs]             TensorFlow variables as inputs and outputs.
+  --layout nchw[:X]            TensorFlow's images as NCHW; X: that one only.
   --trust                      Allow SRC to run the code that it names.
   --optimize / --no-optimize   Simplify the graph.  [default: optimize]
   --backend [rtx|tensorrt]     Engine builder.  [default: what is there]
@@ -71,9 +77,9 @@ Usage: graphkit validate [OPTIONS] REF CAND...
 
   Compare every CAND with REF on the same inputs.
 
-  Each is an ONNX file, a PyTorch model as for convert, or an engine. Exits
-  with 0 if all are equal, 1 if one differs, 3 if none differs but one could
-  not be run here.
+  Each is an ONNX file, a model as for convert, or an engine. Exits with 0 if
+  all are equal, 1 if one differs, 3 if none differs but one could not be run
+  here.
 
 Options:
   --shape X=DIMS         An input's shape: x=batch,3,224,224[:float32].
@@ -92,7 +98,12 @@ Options:
   --submodule PATH       Use a part of PyTorch models: decoder.layers.
   --model PKG.MOD:FUNC   The code that builds the model, for a file of
                          weights.
+  --signature NAME       Which signature of a SavedModel or TFLite file.
+  --output-name T        An output of a GraphDef: scores, split:1.
+  --state [inputs]       TensorFlow variables as inputs and outputs.
+  --layout nchw[:X]      TensorFlow's images as NCHW; X: that one only.
   --trust                Allow files to run the code that they name.
+  --save-certificate F   Keep the report: CAND.parity.json, beside CAND.
   --certificate F        Hash again the files that a .parity.json speaks of.
   --junit F              Write JUnit XML.
   --markdown F           Write Markdown, for a comment on a pull request.
@@ -109,9 +120,8 @@ Usage: graphkit locate [OPTIONS] REF CAND
 
   Find the first tensor at which CAND parts from REF.
 
-  CAND is an ONNX file; REF is one too, or a PyTorch model as for convert.
-  Exits with 0 if they are equal, 1 if the place is found, 2 if they cannot be
-  compared.
+  CAND is an ONNX file; REF is one too, or a model as for convert. Exits with
+  0 if they are equal, 1 if the place is found, 2 if they cannot be compared.
 
 Options:
   --shape X=DIMS        An input's shape: x=batch,3,224,224[:float32].
@@ -119,6 +129,10 @@ Options:
   --input X=VALUE       An input's value: x=file.npy, or sr=16000.
   --submodule PATH      Use a part of REF: decoder.layers.
   --model PKG.MOD:FUNC  The code that builds REF, for a file of weights.
+  --signature NAME      Which signature of a SavedModel or TFLite file.
+  --output-name T       An output of a GraphDef: scores, split:1.
+  --state [inputs]      TensorFlow variables as inputs and outputs.
+  --layout nchw[:X]     TensorFlow's images as NCHW; X: that one only.
   --trust               Allow REF to run the code that it names.
   --seed N              Seed of the sample inputs.  [default: 0; x>=0]
   --plot F.svg          Draw the error along depth.
