@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -99,7 +97,7 @@ def validate(reference: Any, candidates: Sequence[Any], request: ValidateRequest
     runners.warm_up()
     shapes = _specs_of(asked.sets) if asked.sets else ()
     sides, base = open_all(targets, asked.for_capture(), optimize=asked.optimize, otherwise=shapes)
-    with _stage() as done, closing(sides):
+    with events.stage("validate") as done, closing(sides):
         sides, fixed, notes = _fitted(sides, base)
         runs = list(_runs(base, _ranges(base, sides), asked, fixed, any(s.framework for s in sides)))
         if asked.save_inputs is not None:
@@ -280,19 +278,6 @@ def _specs_of(sets: Sequence[Mapping[str, np.ndarray[Any, Any]]]) -> tuple[Tenso
 
 
 # --- running -----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _stage() -> Iterator[list[str]]:
-    """Tell the listener that comparing has begun and ended; the block says what it did."""
-    events.emit("stage", name="validate", state="start")
-    started, said, state = time.perf_counter(), list[str](), "failed"
-    try:
-        yield said
-        state = "done"
-    finally:
-        seconds = time.perf_counter() - started
-        events.emit("stage", name="validate", state=state, seconds=seconds, detail="; ".join(said))
 
 
 def _compared(sides: Sequence[Side], runs: Sequence[_Run], judge: Judge, seed: int) -> Iterator[Comparison]:

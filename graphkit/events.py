@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -28,3 +29,15 @@ def listening(listener: Callable[[Event], None]) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+@contextlib.contextmanager
+def stage(name: str) -> Iterator[list[str]]:
+    """Tell the listener that a piece of work has begun and ended; the block appends what it did."""
+    emit("stage", name=name, state="start")
+    started, said, state = time.perf_counter(), list[str](), "failed"
+    try:
+        yield said
+        state = "done"
+    finally:
+        emit("stage", name=name, state=state, seconds=time.perf_counter() - started, detail="; ".join(said))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import platform
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -115,7 +113,7 @@ def reduce(
         _require_same_signature(suspect, other)
     name = model.origin.name if isinstance(model, Model) else Path(model).name
     blank = Reduction("passes", "", name, kind, judge.label, nodes_before=suspect.node_count)
-    with _stage() as said, tempfile.TemporaryDirectory(prefix="graphkit-reduce-") as scratch:
+    with events.stage("reduce") as said, tempfile.TemporaryDirectory(prefix="graphkit-reduce-") as scratch:
         samples, notes = _samples(suspect, asked, needed=judge.needs_values)
         paths = [save(m, Path(scratch)) for m in (suspect, other) if m is not None]
         whole = Trial(suspect, paths[0], samples, names_in(suspect), other, paths[1] if other is not None else None)
@@ -336,16 +334,3 @@ def _versions(check: Check) -> dict[str, str]:
         except PackageNotFoundError:
             continue  # not installed: it took no part
     return {**found, "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-
-
-@contextmanager
-def _stage() -> Iterator[list[str]]:
-    """Tell the listener that reducing has begun and ended; the block says what it did."""
-    events.emit("stage", name="reduce", state="start")
-    started, said, state = time.perf_counter(), list[str](), "failed"
-    try:
-        yield said
-        state = "done"
-    finally:
-        seconds = time.perf_counter() - started
-        events.emit("stage", name="reduce", state=state, seconds=seconds, detail="; ".join(said))
