@@ -43,13 +43,19 @@ def number(view: ModelView, leaf: Leaf) -> str:
     Raises:
         CorruptFile: the graph has a cycle, a value that is made twice or not at all, or a function that calls itself.
     """
-    numbering = _Numbering(leaf)
-    for function in _called_first(view):
+    numbering = Numbering(leaf)
+    for function in called_first(view):
         numbering.functions[function.key] = numbering.function(function)
     return numbering.graph(view.graph, view.opsets, {})
 
 
-class _Numbering:
+class Numbering:
+    """Digests of graphs, functions and attributes, in which `leaf` stands for weights.
+
+    Attributes:
+        functions: Digest of each function's body; a call of a function that is not here is a plain operator.
+    """
+
     def __init__(self, leaf: Leaf) -> None:
         self.leaf = leaf
         self.functions: dict[_Key, str] = {}
@@ -181,7 +187,7 @@ def _read_directly(graph: GraphView, given: list[bool]) -> Iterator[int]:
             yield value
 
 
-def _called_first(view: ModelView) -> list[FunctionView]:
+def called_first(view: ModelView) -> list[FunctionView]:
     """The functions, each after those that it calls."""
     known = {function.key: function for function in view.functions}
     done: dict[_Key, bool] = {}  # False while its calls are being followed

@@ -1,0 +1,239 @@
+"""A `Delta` as text: what breaks callers first, then what was done to the graph, folded, then the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from graphkit.delta.folding import Folded, fold, fold_changes
+from graphkit.delta.places import place_of
+from graphkit.delta.result import Delta, GraphDelta, PortChange, Rewire, WeightChange
+from graphkit.report.diff_nodes import listed
+from graphkit.report.wording import printable
+
+_LINES = 12
+"""Lines of one kind that the default report shows."""
+
+_WIDTH = 100
+"""Characters of a value that are shown."""
+
+_WORST = 5
+"""Weights that are shown one by one."""
+
+
+def to_text(delta: Delta, *, full: bool = False, context: int = 0) -> str:
+    """The report.
+
+    Args:
+        delta: The differences.
+        full: Every node, rewire and weight, instead of folded ones.
+        context: With `full`, unchanged nodes to show around each hunk.
+    """
+    lines = [f"{delta.a} -> {delta.b}", *_notes(delta)]
+    if delta.empty:
+        return printable("\n".join([*lines, "the same"]))
+    lines.extend(_section("model", _facts(delta, full=full)))
+    lines.extend(_section("signature", map(_port, delta.signature)))
+    for graph in delta.graphs:
+        lines.extend(_graph(graph, full=full, context=context))
+    return printable("\n".join([*lines, "", _summary(delta)]))
+
+
+def stat(delta: Delta) -> str:
+    """One line a section."""
+    count = delta.count()
+    rows = [
+        ("model", f"{count['facts']} changed"),
+        ("signature", f"{count['signature']} changed"),
+        (
+            "nodes",
+            f"{count['matched']} matched, {count['removed']} removed, {count['added']} added, "
+            f"{count['changed']} changed, {count['rewired']} inputs rewired",
+        ),
+        ("weights", f"{count['weights_equal']} equal, {count['weights_changed']} not"),
+    ]
+    return printable("\n".join([f"{delta.a} -> {delta.b}", *_notes(delta), *(f"  {n:<10} {t}" for n, t in rows)]))
+
+
+def name_status(delta: Delta) -> str:
+    """A line a node: D removed, A added, M changed, R reads something else, W another weight; then its name."""
+    lines = []
+    for graph in delta.graphs:
+        a, b = graph.a, graph.b
+        if a is None or b is None:
+            lines.append(f"{'A' if a is None else 'D'}\t{graph.path}")
+            continue
+        for hunk in graph.hunks:
+            lines.extend(f"D\t{graph.path}{_name(graph, i)}" for i in hunk.removed)
+            lines.extend(f"A\t{graph.path}{_name(graph, j, of_b=True)}" for j in hunk.added)
+        lines.extend(f"M\t{graph.path}{_name(graph, c.a)}\t{_name(graph, c.b, of_b=True)}" for c in graph.changes)
+        lines.extend(
+            f"R\t{graph.path}{_name(graph, r.a)}\t{_name(graph, r.b, of_b=True)}" for r in graph.rewires if r.a >= 0
+        )
+        lines.extend(f"W\t{graph.path}{_name(graph, w.node)}\t{w.a}\t{w.b}" for w in graph.weights)
+    return printable("\n".join(lines))
+
+
+def signature(delta: Delta) -> str:
+    """Changes of inputs and outputs alone."""
+    lines = list(map(_port, delta.signature)) or ["the signature is the same"]
+    return printable("\n".join(lines))
+
+
+def weights(delta: Delta) -> str:
+    """Every weight that is not the same."""
+    lines = [*_notes(delta)]
+    for graph in delta.graphs:
+        lines.extend(_weight(weight) for weight in graph.weights)
+    equal = sum(graph.weights_equal for graph in delta.graphs)
+    return printable("\n".join([*lines, f"{equal} weights are equal, {sum(len(g.weights) for g in delta.graphs)} not"]))
+
+
+def _notes(delta: Delta) -> Iterator[str]:
+    if delta.approximate:
+        yield "alignment approximate: the graphs differ so much that the search was cut short"
+    if delta.unread:
+        more = f" and {len(delta.unread) - 1} more" if len(delta.unread) > 1 else ""
+        yield f"weights unknown: the values of `{delta.unread[0]}`{more} are missing"
+
+
+def _facts(delta: Delta, *, full: bool) -> Iterator[str]:
+    metadata = []
+    for fact in delta.facts:
+        if fact.what.startswith("metadata ") and not full:
+            metadata.append(fact.what.removeprefix("metadata "))
+        else:
+            yield f"{fact.what}: {_short(fact.a)} -> {_short(fact.b)}"
+    if metadata:
+        more = f" and {len(metadata) - 3} more" if len(metadata) > 3 else ""
+        yield f"metadata: {', '.join(metadata[:3])}{more}"
+
+
+def _short(text: str | None) -> str:
+    if not text:
+        return "none"
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+
+
+def _section(title: str, rows: Iterable[str]) -> Iterator[str]:
+    listed = list(rows)
+    if listed:
+        yield ""
+        yield title
+        yield from (f"  {row}" for row in listed)
+
+
+def _graph(graph: GraphDelta, *, full: bool, context: int) -> Iterator[str]:
+    where = f" in {graph.path.rstrip(' /')}" if graph.path else ""
+    if graph.a is None or graph.b is None:
+        yield ""
+        yield f"{graph.path} was {'added' if graph.a is None else 'removed'}: {sum(graph.sizes)} nodes"
+        return
+    if full:
+        yield from _section(f"nodes{where}", listed(graph, context))
+    else:
+        yield from _section(f"nodes{where}", _limited(map(_folded, fold(graph))))
+    yield from _section(f"changed{where}", _limited(_changes(graph), None if full else _LINES))
+    yield from _section(
+        f"rewired{where}", _limited((_rewire(graph, r) for r in graph.rewires), None if full else _LINES)
+    )
+    if full:
+        yield from _section(f"weights{where}", map(_weight, graph.weights))
+    else:
+        yield from _section(f"weights{where}", _folded_weights(graph))
+
+
+def _limited(rows: Iterable[str], most: int | None = _LINES) -> list[str]:
+    found = list(rows)
+    if most is None or len(found) <= most:
+        return found
+    return [*found[:most], f"... and {len(found) - most} more: --full"]
+
+
+def _folded(folded: Folded) -> str:
+    times = f"x{len(folded.hunks)}  " if len(folded.hunks) > 1 else ""
+    parts = [f"{sign}{_ops(ops)}" for sign, ops in (("-", folded.removed), ("+", folded.added)) if ops]
+    source = f"  ({folded.source})" if folded.source else ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in folded.hunks[0].weights)
+    return f"{times}{'  '.join(parts)}  at {folded.where}{source}" + (f"  [weights: {kinds}]" if kinds else "")
+
+
+def _ops(ops: Sequence[tuple[str, int]]) -> str:
+    shown = [f"{op}×{count}" if count > 1 else op for op, count in ops[:8]]
+    left = sum(count for _, count in ops[8:])
+    return "{" + ", ".join([*shown, f"{left} more"] if left else shown) + "}"
+
+
+def _changes(graph: GraphDelta) -> Iterator[str]:
+    for folded in fold_changes(graph):
+        times = f"x{len(folded.changes)}  " if len(folded.changes) > 1 else ""
+        details = "; ".join(f"{what} {_short(a)} -> {_short(b)}" for what, a, b in folded.details)
+        source = f"  ({folded.source})" if folded.source else ""
+        yield f"{times}{folded.op}: {details}  at {folded.where}{source}"
+
+
+def _rewire(graph: GraphDelta, rewire: Rewire) -> str:
+    if rewire.a < 0:
+        return f"output {rewire.slot}: {rewire.before} -> {rewire.after}"
+    assert graph.a is not None
+    source = place_of(graph.a, rewire.a).source
+    where = f"  ({source})" if source else ""
+    return f"{_name(graph, rewire.a)} input {rewire.slot}: {rewire.before} -> {rewire.after}{where}"
+
+
+def _folded_weights(graph: GraphDelta) -> Iterator[str]:
+    kinds: dict[str, list[WeightChange]] = {}
+    for weight in graph.weights:
+        kinds.setdefault(weight.kind, []).append(weight)
+    if graph.weights:
+        yield f"{graph.weights_equal} equal"
+    for kind, found in sorted(kinds.items()):
+        figures = [
+            _most("max abs", (w.max_abs for w in found)),
+            _most("max rel", (w.max_rel for w in found)),
+            _least("cosine", (w.cosine for w in found)),
+        ]
+        said = "".join(f", {figure}" for figure in figures if figure)
+        yield f"{len(found)} {kind}{said}"
+        if kind == "changed":
+            worst = sorted(found, key=lambda w: -(w.max_rel if w.max_rel is not None else float("inf")))
+            yield from (f"  {_weight(weight)}" for weight in worst[:_WORST])
+
+
+def _most(what: str, values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{what} {max(known):.3g}" if known else ""
+
+
+def _least(what: str, values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{what} from {min(known):.6g}" if known else ""
+
+
+def _weight(weight: WeightChange) -> str:
+    names = weight.a if weight.a == weight.b else f"{weight.a or '(constant)'} -> {weight.b or '(constant)'}"
+    kinds = weight.type_a if weight.type_a == weight.type_b else f"{weight.type_a} -> {weight.type_b}"
+    figures = (("max abs", weight.max_abs), ("max rel", weight.max_rel), ("cosine", weight.cosine))
+    said = "".join(f", {what} {value:.6g}" for what, value in figures if value is not None)
+    share = f", {weight.share:.0%} of elements" if weight.share is not None else ""
+    return f"{weight.kind}: {names} {kinds}{said}{share}"
+
+
+def _port(port: PortChange) -> str:
+    if port.a is None or port.b is None:
+        return f"{port.side} {port.kind}: {port.a or port.b}"
+    return f"{port.side} {port.kind}: {port.a} -> {port.b}"
+
+
+def _summary(delta: Delta) -> str:
+    count = delta.count()
+    parts = [f"{count[key]} {key}" for key in ("removed", "added", "changed", "rewired") if count[key]]
+    said = ", ".join(parts) or "none removed, added or changed"
+    return f"{count['matched']} nodes matched, {said}"
+
+
+def _name(graph: GraphDelta, index: int, *, of_b: bool = False) -> str:
+    view = graph.b if of_b else graph.a
+    assert view is not None
+    if index < 0:
+        return "output"
+    return f"{view.ops[index]} {view.names[index] or f'#{index}'}"
