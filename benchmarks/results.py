@@ -12,6 +12,7 @@ from benchmarks.measure import Command, Comparison, compare
 
 LIBRARIES = (
     "click",
+    "keras",
     "numpy",
     "onnx",
     "onnx-ir",
@@ -19,7 +20,9 @@ LIBRARIES = (
     "onnxscript",
     "onnxsim",
     "polygraphy",
+    "tensorflow-cpu",
     "tensorrt-rtx",
+    "tf2onnx",
     "torch",
     "transformers",
 )

@@ -40,8 +40,8 @@ _EXIT_CODES = {"equal": 0, "located": 1, "not comparable": 2}
 def locate(ctx: click.Context, /, ref: str, cand: str, **options: Any) -> None:
     """Find the first tensor at which CAND parts from REF.
 
-    CAND is an ONNX file; REF is one too, or a model as for convert. Exits with 0 if they are equal, 1 if the
-    place is found, 2 if they cannot be compared.
+    CAND is an ONNX file, or an engine that convert wrote (with a GPU); REF is an ONNX file, or a model as for
+    convert. Exits with 0 if they are equal, 1 if the place is found, 2 if they cannot be compared.
     """
     ctx.obj.verbose = options["verbose"]
     try:

@@ -15,11 +15,17 @@ COMMANDS = {
     "validate": "Compare models on the same inputs, and say whether they agree.",
     "locate": "Find the first tensor at which two models part.",
     "reduce": "Find a smallest part of a model that still fails.",
+    "inspect": "Say what a model file is, what it holds and what it costs.",
+    "check": "Say whether a target will build a model, and what stands in the way.",
     "hash": "Print digests that renaming and reordering do not change.",
+    "diff": "Say how two models differ, whatever their values are called.",
+    "textconv": "Print a model as text that renaming does not change, for git.",
+    "git-diff": "Show a changed model, as git's external diff.",
+    "git": "Let git show changes of models.",
     "doctor": "Say what this machine can build and run, and what it lacks.",
     "explain": "Explain an error code, such as GK104.",
 }
-"""Name of each command, which is also the name of its module and its function; and its line in `--help`."""
+"""Name of each command, also that of its module and its function (`_` for `-`); and its line in `--help`."""
 
 INTERRUPTED = 130
 READER_GONE = 141
@@ -79,7 +85,8 @@ class _LazyGroup(click.Group):
             return None
         import importlib
 
-        command: click.Command = getattr(importlib.import_module(f"graphkit_cli.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"graphkit_cli.{module}"), module)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

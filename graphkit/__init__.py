@@ -14,8 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphkit.analyze.inspection import Inspection as Inspection
+    from graphkit.analyze.inspection import inspect as inspect
     from graphkit.comparison import ValidateRequest as ValidateRequest
     from graphkit.comparison import validate as validate
+    from graphkit.delta import Delta as Delta
+    from graphkit.delta import diff as diff
     from graphkit.digests import Digest as Digest
     from graphkit.digests import assert_equivalent as assert_equivalent
     from graphkit.digests import digest as digest
@@ -34,14 +38,21 @@ if TYPE_CHECKING:
     from graphkit.shapes import DimRange as DimRange
     from graphkit.shapes import Signature as Signature
     from graphkit.shapes import TensorSpec as TensorSpec
+    from graphkit.support.check import CheckRequest as CheckRequest
+    from graphkit.support.check import check as check
+    from graphkit.support.result import CheckResult as CheckResult
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "CheckRequest": "graphkit.support.check",
+    "CheckResult": "graphkit.support.result",
     "ConvertResult": "graphkit.pipeline",
+    "Delta": "graphkit.delta",
     "Digest": "graphkit.digests",
     "DimRange": "graphkit.shapes",
     "GraphkitError": "graphkit.errors",
+    "Inspection": "graphkit.analyze.inspection",
     "Model": "graphkit.model",
     "Origin": "graphkit.model",
     "ReduceRequest": "graphkit.reduction",
@@ -52,8 +63,11 @@ _HOME = {
     "assert_equivalent": "graphkit.digests",
     "assert_parity": "graphkit.pytest_plugin",
     "capture_model": "graphkit.pipeline",
+    "check": "graphkit.support.check",
     "convert": "graphkit.pipeline",
+    "diff": "graphkit.delta",
     "digest": "graphkit.digests",
+    "inspect": "graphkit.analyze.inspection",
     "load": "graphkit.model",
     "locate": "graphkit.location",
     "reduce": "graphkit.reduction",
@@ -61,10 +75,14 @@ _HOME = {
 }
 
 __all__ = [
+    "CheckRequest",
+    "CheckResult",
     "ConvertResult",
+    "Delta",
     "Digest",
     "DimRange",
     "GraphkitError",
+    "Inspection",
     "Model",
     "Origin",
     "ReduceRequest",
@@ -76,8 +94,11 @@ __all__ = [
     "assert_equivalent",
     "assert_parity",
     "capture_model",
+    "check",
     "convert",
+    "diff",
     "digest",
+    "inspect",
     "load",
     "locate",
     "reduce",

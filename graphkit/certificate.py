@@ -122,7 +122,7 @@ def write(path: Path, report: ParityReport, files: Mapping[str, Path]) -> None:
     Args:
         files: Of every name in `report.files`, where it lies; what lies elsewhere is a source, which need not be there.
     """
-    named = {_beside(path, file) or f"{_SOURCE}{file.name}": report.files[name] for name, file in files.items()}
+    named = {_beside(path, file) or f"{_SOURCE}{_plain(name)}": report.files[name] for name, file in files.items()}
     text = json.dumps(replace(report, files=named).to_json(), indent=2, allow_nan=False) + "\n"
     atomic.write_bytes(path, text.encode())
 

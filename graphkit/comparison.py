@@ -314,15 +314,16 @@ def _engine_status(comparisons: Sequence[Comparison], sides: Sequence[Side]) -> 
 
 def _versions(sides: Sequence[Side]) -> dict[str, str]:
     """Of what took part."""
-    names = ["onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy"]
-    if any(s.framework for s in sides):
-        names.append("torch")
     found = {"graphkit": __version__}
-    for name in names:
+    for name in ("onnx", "onnx-ir", "onnxruntime", "polygraphy", "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            continue  # a framework that was imported from a folder: it has no version to tell
+            continue  # imported from a folder: it has no version to tell
+    for side in sides:  # `torch 2.13.0 (cpu)`; TensorFlow's distribution has several names
+        if side.framework:
+            framework, number, *_ = side.label.removeprefix(f"{side.name}: ").split()
+            found[framework] = number
     return found
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, RunnableSource
 from graphkit.capture.taps import Tap, TappedSource
-from graphkit.engine.builder import visible_gpus
-from graphkit.errors import BadOption, GpuRequired, Refused
-from graphkit.model import Model
+from graphkit.engine import builder, sidecar
+from graphkit.errors import BadOption, CorruptFile, ExtraMissing, FileMissing, GpuRequired, Refused
+from graphkit.model import INLINE_LIMIT, Model, file_sha256, load
 from graphkit.parity import runners
 from graphkit.parity.aligned import aligned
 from graphkit.parity.by_value import Run, part
@@ -25,11 +26,12 @@ from graphkit.parity.flow import Step, steps_of
 from graphkit.parity.inputs import InputPlan, fixed_sizes, make_inputs, plan_inputs
 from graphkit.parity.judge import pair_names
 from graphkit.parity.localize import Trial, localize
+from graphkit.parity.marked import localize_marked
 from graphkit.parity.sizes import SizePoint, choose_sizes
 from graphkit.parity.taps import split
 from graphkit.parity.value_matches import Probes
 from graphkit.shapes import DimRange, evaluate
-from graphkit.sides import is_engine
+from graphkit.sides import NamedRunner, is_engine, open_all
 
 
 def locate(reference: Any, candidate: Any, request: CaptureRequest | None = None) -> Location:
@@ -38,16 +40,23 @@ def locate(reference: Any, candidate: Any, request: CaptureRequest | None = None
     Args:
         reference: An ONNX file, or what a framework runs: this is captured, shown to equal its capture, and the capture
             is compared; where it cannot be captured faithfully, its own intermediate values are.
-        candidate: An ONNX file. Shapes and ranges that the request leaves open are its.
+        candidate: An ONNX file; shapes and ranges that the request leaves open are its. Or an engine that graphkit
+            built, with its `.engine.json` and `.engine.onnx` beside it: that graph is looked into first, and where it
+            agrees with the reference, the engine is held against it.
         request: Shapes, ranges and values of the reference's inputs, and how to load it.
 
     Raises:
         BadRequest: a file or the request is bad. `Refused`: a side cannot be captured, loaded or run.
-        GpuRequired: a side is an engine.
+        GpuRequired, ExtraMissing: the candidate is an engine, which this machine cannot build and run.
     """
     asked = request or CaptureRequest()
-    for side in (reference, candidate):
-        _refuse_engine(side)
+    if is_engine(reference):
+        raise BadOption(
+            f"the reference {Path(reference).name} is an engine, whose inner tensors were fused away",
+            remedy=f"graphkit locate {Path(reference).name}.onnx CAND: the model that it was built from",
+        )
+    if is_engine(candidate):
+        return _in_engine(reference, Path(candidate), asked)
     runners.warm_up()
     wanted = recognise(candidate, CaptureRequest())
     if isinstance(wanted, RunnableSource):
@@ -87,17 +96,6 @@ def _between(
             return found or Location("not comparable", unfaithful, *labels)
     found = localize(ours, theirs, _trials(plans, points, asked, given), labels)
     return replace(found, notes=(*notes, *found.notes))
-
-
-def _refuse_engine(side: Any) -> None:
-    """An engine shows its inner tensors only if they are marked as outputs before it is built."""
-    if not is_engine(side):
-        return
-    name, instead = Path(side).name, f"graphkit locate REF {Path(side).name}.onnx, the model that it was built from"
-    if not visible_gpus():
-        why = "its inner tensors have to be marked as outputs, built in, and run, and no CUDA device is visible here"
-        raise GpuRequired(f"{name} is an engine: to look into it, {why}", remedy=instead)
-    raise BadOption(f"{name} is an engine, whose inner tensors were fused away when it was built", remedy=instead)
 
 
 def _label(name: str, *, captured: bool = False) -> str:
@@ -162,6 +160,104 @@ def _unfaithful(
         done = check(source, [runner], plans, points, given, seed)
     bad = next((c for c in done if c.status != "pass"), None)
     return None if bad is None else f"{source.name} and its own capture differ already: {bad.reason}"
+
+
+# --- in an engine ------------------------------------------------------------------------------------------------
+
+_TF32 = (
+    "TF32, which keeps 10 bits of mantissa, is allowed in the engine: what it alone explains is gone after convert "
+    "--no-tf32"
+)
+
+
+def _in_engine(reference: Any, path: Path, asked: CaptureRequest) -> Location:
+    """The graph that an engine was built from is looked into first; the engine is then held against that."""
+    if not builder.visible_gpus():
+        raise GpuRequired(
+            f"{path.name} is an engine: to look into it, its inner tensors have to be marked as outputs, built in, and "
+            "run, and no CUDA device is visible here",
+            remedy=f"graphkit locate REF {path.name}.onnx, the model that it was built from",
+        )
+    runners.warm_up()
+    side = open_all([path], CaptureRequest(trust=asked.trust), optimize=False)[1]
+    inner = side.runner.inner if isinstance(side.runner, NamedRunner) else None
+    if not isinstance(inner, builder.EngineRunner):
+        raise ExtraMissing(
+            f"{path.name} cannot be run here: {side.lacks}", remedy="graphkit doctor says what to install"
+        )
+    file = path.with_name(f"{path.name}.onnx")
+    model = _graph_of(path, file)
+    found = locate(reference, file, asked)
+    if found.status != "equal":
+        return replace(
+            found, notes=(*found.notes, f"{path.name} was built from {file.name}, and not looked into itself")
+        )
+    names = [t.name for t in model.signature.inputs]
+    given = {s.name: s.value for s in asked.samples if s.name in names}
+    plans = plan_inputs(model)
+    points = choose_sizes(model.signature, side.dims, [model.origin.sizes], fixed=fixed_sizes(plans, given))
+    with tempfile.TemporaryDirectory(prefix="graphkit-locate-") as folder:
+        run = _Marked(model, inner, side.dims, Path(folder))
+        located = localize_marked(model, run, _trials(plans, points, asked, given), (_label(file.name), side.label))
+    said = (f"{file.name} is equal to {found.reference}", *([_TF32] if inner.engine.tf32 else []))
+    return replace(located, notes=(*found.notes, *said, *located.notes))
+
+
+def _graph_of(engine: Path, file: Path) -> Model:
+    """The graph beside an engine, if it is the one that was built.
+
+    Raises:
+        FileMissing: it is not there. CorruptFile: it is another one.
+    """
+    again = "put the files that convert wrote into one folder, or convert again"
+    if not file.is_file():
+        raise FileMissing(f"{file.name}, which {engine.name} was built from, is not beside it", remedy=again)
+    model = load(file)
+    facts = json.loads(sidecar.path_for(engine).read_text(encoding="utf-8"))
+    # Large weights are in a file of their own, whose name differs from the one that was built from.
+    if model.weight_bytes < INLINE_LIMIT and file_sha256(file) != facts["model"].get("sha256"):
+        raise CorruptFile(f"{file.name} is not the graph that {engine.name} was built from", remedy=again)
+    return model
+
+
+_DTYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
+
+
+@dataclass(slots=True)
+class _Marked:
+    """Builds and runs the graph of an engine with more outputs, with the options of that engine."""
+
+    model: Model
+    runner: builder.EngineRunner
+    dims: tuple[DimRange, ...]
+    folder: Path
+    built: int = 0
+
+    def __call__(self, marks: Mapping[str, str], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not marks:
+            return self.runner.run(inputs)
+        self.built += 1
+        target = self.folder / f"{self.built}.engine"
+        made = self.runner.builder.build(self._request(marks), target, durable=False)
+        try:
+            return self.runner.builder.run(made, inputs)
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _request(self, marks: Mapping[str, str]) -> builder.BuildRequest:
+        import onnx_ir as ir
+
+        graph = self.model.ir.clone()
+        values = {v.name: v for node in graph.graph for v in node.outputs}
+        for name, dtype in marks.items():
+            values[name].dtype = ir.DataType[_DTYPES[dtype]]  # TensorRT's parser takes no output without a type
+            graph.graph.outputs.append(values[name])
+        engine = self.runner.engine
+        # TensorRT builds for the GPU that is here; "later" stands in what TensorRT-RTX builds where nothing is named.
+        named = engine.kind == "tensorrt-rtx" and "later" not in engine.targets
+        return builder.BuildRequest(
+            replace(self.model, ir=graph), self.dims, engine.targets if named else (), engine.tf32
+        )
 
 
 # --- in the framework itself -------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ def test_a_chunk_is_bounded_by_bytes(tmp_path, monkeypatch):
 def test_an_exact_search_finds_the_same_node(tmp_path, monkeypatch):
     files = chain(tmp_path / "a.onnx"), chain(tmp_path / "b.onnx", 313)
     narrowed = locate(*files)
-    monkeypatch.setattr(localize, "_WHOLE", 10_000)
+    monkeypatch.setattr(localize, "WHOLE", 10_000)
     assert locate(*files).divergence == narrowed.divergence
 
 

@@ -17,7 +17,7 @@ from fixtures.miscompiles import MISCOMPILES
 from fixtures.torch_models import EXAMPLES
 from graphkit.capture.request import CaptureRequest
 from graphkit.capture.torch_module import TorchSource
-from graphkit.errors import BadOption, CaptureFailed, GpuRequired
+from graphkit.errors import CaptureFailed
 from graphkit.location import locate
 from graphkit.parity.divergence import Location
 from graphkit.report.location import to_text
@@ -272,22 +272,6 @@ def test_scripted_code_is_recorded_too(tmp_path):
     source.prepare(CaptureRequest(shapes=(TensorSpec("x", None, (2, 4)),)))
     tape = source.tap({"x": np.ones((2, 4), np.float32)}, tmp_path)
     assert [t.op for t in tape.taps][-1] == "aten.tanh"
-
-
-# --- engines -----------------------------------------------------------------------------------------------------
-
-
-def test_an_engine_cannot_be_looked_into(tmp_path, monkeypatch):
-    engine = tmp_path / "m.engine"
-    engine.write_bytes(b"vtrt" + bytes(124))
-    good = write(tmp_path / "m.onnx", TEXT, w=W, v=V)
-    monkeypatch.setattr("graphkit.location.visible_gpus", lambda: ())
-    with pytest.raises(GpuRequired, match=r"m\.engine is an engine") as caught:
-        locate(good, engine)
-    assert "m.engine.onnx" in caught.value.remedy
-    monkeypatch.setattr("graphkit.location.visible_gpus", lambda: ("8.6",))
-    with pytest.raises(BadOption, match="fused away"):
-        locate(good, engine)
 
 
 def test_what_neither_capture_nor_taps_can_do_is_refused_with_the_cause(monkeypatch, tmp_path):

@@ -65,6 +65,8 @@ def open_callable(spec: dict[str, str], name: str, request: CaptureRequest) -> S
 
 
 def _from_file(path: Path, request: CaptureRequest) -> Source:
+    if path.name == "saved_model.pb" and path.is_file():  # of a SavedModel, whose weights are beside it
+        path = path.resolve().parent
     if path.is_dir():
         for module in _FOLDER_SOURCES:
             folder: Source | None = importlib.import_module(module).recognise(path, b"", request)

@@ -100,7 +100,7 @@ def _of_function(function: Any) -> Callee:
     """With its own `input_signature`; else with that of its only trace; else by its parameters."""
     parameters = _parameters(function.python_function)
     if function.input_signature is not None:
-        given = dict(zip(parameters, function.input_signature, strict=False))
+        given = dict(zip(_positions(function, len(function.input_signature)), function.input_signature, strict=True))
         slots, specs = _slots(given)
         rest = [p for n, p in parameters.items() if n not in given]
         return Callee("tf.function", function, tuple(slots.values()), {}, specs, _undeclared(rest))
@@ -133,6 +133,14 @@ def _parameters(function: Any) -> dict[str, inspect.Parameter]:
         for n, p in inspect.signature(function).parameters.items()
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and n != "self"
     }
+
+
+def _positions(function: Any, count: int) -> list[str]:
+    """Names of that many arguments by position; those of `*inputs` are `inputs_0`, `inputs_1`, as TensorFlow has it."""
+    parameters = inspect.signature(function.python_function).parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name != "self"]
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")
+    return [*names, *(f"{rest}_{i}" for i in range(count - len(names)))][:count]
 
 
 def _undeclared(parameters: list[inspect.Parameter]) -> tuple[Param, ...]:

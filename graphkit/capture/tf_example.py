@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graphkit.capture.example_values import check_fits, lists, load_array, place
 from graphkit.capture.request import CaptureRequest, check_dims
 from graphkit.capture.tf_callee import Callee, Param, Slot
-from graphkit.capture.torch_example import Leaf, _check_fits, _lists, _load_array, _place
+from graphkit.capture.torch_example import Leaf
 from graphkit.errors import ShapeMismatch, ShapeMissing, UnknownName
 from graphkit.shapes import Dim, Sample, TensorSpec
 
@@ -51,8 +52,8 @@ def invoke(callee: Callee, leaves: tuple[Leaf, ...], values: Mapping[str, Any]) 
     more: dict[str, Any] = {}
     for leaf in leaves:
         if leaf.name not in declared:
-            _place(more, (leaf.param, *leaf.path), values[leaf.name])
-    return callee.function(*args, **kwargs, **{k: _lists(v) for k, v in more.items()})
+            place(more, (leaf.param, *leaf.path), values[leaf.name])
+    return callee.function(*args, **kwargs, **{k: lists(v) for k, v in more.items()})
 
 
 def _narrowed(declared: TensorSpec, given: TensorSpec | None, callee: Callee) -> TensorSpec:
@@ -96,7 +97,7 @@ def _with_sample(leaf: Leaf, sample: Sample) -> Leaf:
     import numpy as np
 
     if isinstance(sample.value, Path):
-        array = _load_array(sample.name, sample.value)
+        array = load_array(sample.name, sample.value)
     else:
         dtype = leaf.spec.dtype or {bool: "bool", int: "int32", float: "float32"}[type(sample.value)]
         array = np.full(tuple(d if isinstance(d, int) else 1 for d in leaf.spec.shape or ()), sample.value, dtype)
@@ -104,7 +105,7 @@ def _with_sample(leaf: Leaf, sample: Sample) -> Leaf:
     if leaf.spec.shape is None:
         return replace(leaf, spec=found, value=array)
     if isinstance(sample.value, Path):
-        _check_fits(leaf.spec, found, sample.value)
+        check_fits(leaf.spec, found, sample.value)
     return replace(leaf, spec=replace(leaf.spec, dtype=leaf.spec.dtype or found.dtype), value=array)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,14 +187,16 @@ def _reached(graph_def: Any, tensors: Sequence[str]) -> set[str]:
 
 
 def _callee(graph: Any, inputs: tuple[str, ...], outputs: tuple[FrozenTensor, ...]) -> Callee:
-    import tensorflow as tf
+    @functools.cache  # only a run needs it, and it costs a fifth of a conversion
+    def fetch() -> Any:
+        import tensorflow as tf
 
-    graph_def = graph.as_graph_def()
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
-    fetch = wrapped.prune([f"{name}:0" for name in inputs], [t.tensor for t in outputs])
+        graph_def = graph.as_graph_def()
+        wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+        return wrapped.prune([f"{name}:0" for name in inputs], [t.tensor for t in outputs])
 
     def run(**tensors: Any) -> dict[str, Any]:
-        values = fetch(*(tensors[name] for name in inputs))
+        values = fetch()(*(tensors[name] for name in inputs))
         return dict(zip((t.spec.name for t in outputs), values, strict=True))
 
     specs = tuple(spec_of(graph.get_tensor_by_name(f"{name}:0"), name) for name in inputs)

@@ -26,21 +26,8 @@ def is_idle(graph: Any, handles: Collection[str], inputs: Collection[str], outpu
     """
     flow = _Flow(graph.library.function)
     nodes = {node.name: node for node in graph.node}
-    if flow.behind(nodes, outputs) & set(handles):
-        return False
-    users = _users(graph.node, set(handles))
-    return not flow.behind(nodes, (name for node in users for name in _inputs(node))) & set(inputs)
-
-
-def _users(nodes: Iterable[Any], handles: set[str]) -> list[Any]:
-    """What may write to a variable: everything that is given its handle and does more than read."""
-    waiting = [node for node in nodes if node.op != "ReadVariableOp"]
-    users: list[Any] = []
-    while found := [node for node in waiting if any(_node(name) in handles for name in _inputs(node))]:
-        users += found
-        handles = handles | {node.name for node in found if node.op == "Identity"}
-        waiting = [node for node in waiting if not any(node is each for each in found)]
-    return users
+    read = flow.behind(nodes, outputs) & set(handles)
+    return not read and not flow.behind_writes(nodes, set(handles)) & set(inputs)
 
 
 class _Flow:
@@ -64,14 +51,49 @@ class _Flow:
                 pending.extend(_place(tensor, nodes) for tensor in self._read(node, place[1]))
         return {name for name, _ in reached}
 
+    def behind_writes(self, nodes: dict[str, Any], handles: set[str]) -> set[str]:
+        """Names of what the values that are written to variables are made of, and whether they are written at all.
+
+        Args:
+            handles: Nodes or arguments that are handles of the variables.
+        """
+        handles = _handles(nodes.values(), handles)
+        users = [node for node in nodes.values() if node.op != "ReadVariableOp"]
+        return self.behind(nodes, [tensor for node in users for tensor in self._written(node, handles)])
+
+    def _written(self, node: Any, handles: set[str]) -> list[str]:
+        """The inputs of a node on which what it writes depends; none where it has no handle."""
+        given = _inputs(node)
+        held = [position for position, tensor in enumerate(given) if _is_handle(tensor, handles)]
+        if not held:
+            return []
+        if node.op in _CALLS:
+            return [given[i] for i in self._written_arguments(node.attr["f"].func.name, held)]
+        if node.op in _CONDITIONS or node.op in _CASES:
+            passed = [position - 1 for position in held]
+            used = {i for name in _branches(node) for i in self._written_arguments(name, passed)}
+            return [given[0], *(given[1 + i] for i in sorted(used))]
+        if node.op in _LOOPS:
+            first = self._written_arguments(node.attr["body"].func.name, held)
+            rounds = self._arguments(node.attr["cond"].func.name, 0)
+            return [given[i] for i in sorted({i for each in (*first, *rounds) for i in self._carried(node, each)})]
+        return given
+
+    def _written_arguments(self, name: str, held: list[int]) -> list[int]:
+        """Positions of a function's arguments on which its writes depend, where those in `held` are handles."""
+        function = self._functions[name]
+        arguments = [argument.name for argument in function.signature.input_arg]
+        nodes = {node.name: node for node in function.node_def}
+        reached = self.behind_writes(nodes, {arguments[i] for i in held})
+        return [i for i, argument in enumerate(arguments) if argument in reached]
+
     def _read(self, node: Any, output: int) -> list[str]:
         """The inputs of a node that one of its outputs depends on."""
         given = _inputs(node)
         if node.op in _CALLS:
             return [given[i] for i in self._arguments(node.attr["f"].func.name, output)]
         if node.op in _CONDITIONS or node.op in _CASES:
-            branches = [node.attr[name].func for name in _CONDITIONS.get(node.op, ())]
-            used = {i for f in branches or node.attr["branches"].list.func for i in self._arguments(f.name, output)}
+            used = {i for name in _branches(node) for i in self._arguments(name, output)}
             return [given[0], *(given[1 + i] for i in sorted(used))]
         if node.op in _LOOPS:
             return [given[i] for i in sorted(self._carried(node, output))]
@@ -98,12 +120,38 @@ class _Flow:
         return self._known[name, output]
 
 
+def _branches(node: Any) -> list[str]:
+    if node.op in _CASES:
+        return [function.name for function in node.attr["branches"].list.func]
+    return [node.attr[name].func.name for name in _CONDITIONS[node.op]]
+
+
+def _handles(nodes: Iterable[Any], first: set[str]) -> set[str]:
+    """References to variables, `node` or `node:1`: the first ones, and what hands them on."""
+    found, before = set(first), set[str]()
+    while found != before:
+        before = set(found)
+        for node in nodes:
+            held = [i for i, tensor in enumerate(_inputs(node)) if _is_handle(tensor, found)]
+            if node.op in _LOOPS:
+                found.update(f"{node.name}:{i}" for i in held)
+            elif held and (node.op in _HANDING_ON or _RESOURCE in node.attr["Tout"].list.type):
+                found.add(node.name)
+    return found
+
+
+_HANDING_ON = ("Identity", "IdentityN", "Switch", "Merge", "Enter", "Exit", "NextIteration")
+_RESOURCE = 20
+"""`DT_RESOURCE`"""
+
+
+def _is_handle(tensor: str, handles: set[str]) -> bool:
+    name, _, rest = tensor.partition(":")
+    return name in handles or f"{name}:{rest.rpartition(':')[2] or 0}" in handles
+
+
 def _inputs(node: Any) -> list[str]:
     return [name for name in node.input if not name.startswith("^")]
-
-
-def _node(tensor: str) -> str:
-    return tensor.partition(":")[0]
 
 
 def _place(tensor: str, nodes: dict[str, Any]) -> tuple[str, int]:

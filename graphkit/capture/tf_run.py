@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from graphkit.capture import tf_loop_shapes
 from graphkit.capture.tf_frozen import Frozen
 from graphkit.errors import CaptureFailed
 
@@ -81,7 +82,7 @@ def _once(frozen: Frozen, opset: int, *, catch_errors: bool) -> tuple[onnx.Model
         try:
             graph_def, values = _optimised(frozen.graph, inputs, outputs)
             log.graph = graph_def
-            with tf.Graph().as_default() as graph:
+            with tf.Graph().as_default() as graph, tf_loop_shapes.invariant(graph_def):
                 tf.import_graph_def(graph_def, name="")
                 made = tfonnx.process_tf_graph(
                     graph,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphkit.capture import tf_state
 from graphkit.capture.audit import output_shapes
 from graphkit.capture.options import TENSORFLOW, refuse_others
 from graphkit.capture.request import Arrays, CaptureRequest
+from graphkit.capture.taps import Tape
 from graphkit.capture.tf_callee import Callee
 from graphkit.capture.tf_example import invoke, leaves_for
 from graphkit.capture.tf_freeze import freeze, freeze_without
@@ -66,6 +68,8 @@ class TfSource:
         self._states: tuple[State, ...] = ()
         self._idle: tuple[State, ...] = ()
         self._interface = Interface()
+        self._asked = CaptureRequest()
+        self._last: Frozen | None = None
 
     @property
     def label(self) -> str:
@@ -88,6 +92,7 @@ class TfSource:
     def prepare(self, request: CaptureRequest) -> tuple[TensorSpec, ...]:
         """Make it ready to run; see `RunnableSource.prepare`."""
         self._check_options(request)
+        self._asked, self._last = request, None
         with quiet():
             if request.state or request.layout:  # what these change is known once it is traced
                 return tuple(t.spec for t in self._freeze(request).inputs)
@@ -100,6 +105,16 @@ class TfSource:
             own = {leaf.name: leaf.value for leaf in self._inputs if leaf.value is not None}
             outputs = self._run(self._interface.to_source({**own, **inputs}))
         return self._interface.from_source(outputs)
+
+    def tap(self, inputs: Arrays, folder: Path) -> Tape | None:
+        """Run the frozen copy and record it; see `TappedSource.tap`. None where it does not compute what `run` does."""
+        from graphkit.capture import tf_taps
+
+        expected = self.run(inputs)
+        with quiet():
+            frozen = self._last or self._freeze(self._asked)
+            own = {leaf.name: leaf.value for leaf in self._inputs if leaf.value is not None}
+            return tf_taps.record(frozen, {**own, **inputs}, folder, expected)
 
     @property
     def callee(self) -> Callee:
@@ -134,8 +149,8 @@ class TfSource:
             frozen = replace(
                 frozen, layers=self._callee.layers, lines={} if self._callee.stock else lines_of(traced.concrete)
             )
-        self._interface, frozen = Interface.of(frozen, request.layout)
-        return frozen
+        self._interface, self._last = Interface.of(frozen, request.layout)
+        return self._last
 
     def _run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         import tensorflow as tf
@@ -195,7 +210,6 @@ class TfSource:
                     f"argument `{param.name}` keeps its default {param.default!r}; it is no input of the graph",
                     remedy=f"--input {param.name}=VALUE makes it an input",
                 )
-
 
     def _left_out(self) -> Iterator[Finding]:
         for state in self._idle:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graphkit.capture import tf_dims, tf_opset, tf_paths, tf_unsupported
+from graphkit.capture.io_names import rename_io
 from graphkit.capture.tf_absorbed import absorbed
 from graphkit.capture.tf_canonical import canonical
 from graphkit.capture.tf_frozen import Frozen, FrozenTensor
 from graphkit.capture.tf_layout import as_nchw
 from graphkit.capture.tf_run import run
-from graphkit.capture.torch_names import rename_io
 from graphkit.errors import InvalidExport, ShapeMissing
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphkit.capture import tf_opset, tf_paths, tf_run, tf_unsupported, tflite_operators
+from graphkit.capture.io_names import rename_io
 from graphkit.capture.tflite_entry import Entry
 from graphkit.capture.tflite_rewrite import needs_rewriting, rewritten
 from graphkit.capture.tflite_schema import TFLiteFile
-from graphkit.capture.torch_names import rename_io
 from graphkit.errors import CaptureFailed, InvalidExport
 from graphkit.shapes import Shape, TensorSpec
 

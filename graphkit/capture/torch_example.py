@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from graphkit.capture.example_values import check_fits, lists, load_array, place
 from graphkit.capture.request import Arrays, CaptureRequest, check_dims
 from graphkit.errors import BadSample, ShapeMismatch, ShapeMissing, UnknownName
 from graphkit.shapes import DimRange, TensorSpec, evaluate, symbols_of
@@ -129,8 +130,8 @@ def arguments(leaves: tuple[Leaf, ...], values: Mapping[str, Any]) -> dict[str, 
             value = value.item() if hasattr(value, "item") else value
         elif not isinstance(value, torch.Tensor):
             value = _tensor(value, leaf.spec.dtype)
-        _place(arguments, (leaf.param, *leaf.path), value)
-    return {name: _lists(value) for name, value in arguments.items()}
+        place(arguments, (leaf.param, *leaf.path), value)
+    return {name: lists(value) for name, value in arguments.items()}
 
 
 def from_inputs(leaves: tuple[Leaf, ...], inputs: Arrays) -> dict[str, Any]:
@@ -212,10 +213,10 @@ def _with_sample(leaf: Leaf | None, param: Param, path: tuple[str, ...], name: s
             raise BadSample(f"--input {name}={value}: the model takes an int there", remedy=f"--input {name}=16")
         spec = TensorSpec(name, type(value).__name__, ())
         return Leaf(param.name, path, spec, float(value) if param.kind == "float" else value, scalar=True)
-    array = _load_array(name, value)
+    array = load_array(name, value)
     spec = TensorSpec(name, str(array.dtype), tuple(array.shape))
     if leaf is not None and leaf.spec.shape is not None:
-        _check_fits(leaf.spec, spec, value)
+        check_fits(leaf.spec, spec, value)
         spec = replace(spec, shape=leaf.spec.shape, dtype=leaf.spec.dtype or spec.dtype)
     return Leaf(param.name, path, spec, array)
 
@@ -227,32 +228,6 @@ def _scalar_tensor(leaf: Leaf | None, param: Param, path: tuple[str, ...], name:
     dtype = (leaf.spec.dtype if leaf else None) or default
     shape = tuple(d if isinstance(d, int) else 1 for d in (leaf.spec.shape if leaf and leaf.spec.shape else ()))
     return Leaf(param.name, path, TensorSpec(name, dtype, shape), np.full(shape, value, dtype))
-
-
-def _load_array(name: str, path: Path) -> np.ndarray[Any, Any]:
-    import numpy as np
-
-    if not path.is_file():
-        raise BadSample(f"--input {name}={path}: no such file", remedy="a .npy file, or a number")
-    try:
-        array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, OSError, EOFError) as error:
-        raise BadSample(
-            f"--input {name}={path.name} is not a .npy file of plain numbers: {str(error).splitlines()[0]}",
-            remedy="write it with numpy.save",
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise BadSample(f"--input {name}={path.name} is an .npz archive", remedy="one .npy file per input")
-    return np.array(array)
-
-
-def _check_fits(wanted: TensorSpec, found: TensorSpec, path: Path) -> None:
-    assert wanted.shape is not None
-    assert found.shape is not None
-    static = zip(wanted.shape, found.shape, strict=False)
-    bad_shape = len(wanted.shape) != len(found.shape) or any(isinstance(w, int) and w != f for w, f in static)
-    if bad_shape or (wanted.dtype is not None and wanted.dtype != found.dtype):
-        raise ShapeMismatch(f"--input {path.name} holds {found}, but --shape says {wanted}", remedy="make them agree")
 
 
 def _sizes_of_samples(leaves: tuple[Leaf, ...]) -> dict[str, int]:
@@ -311,20 +286,3 @@ def _tensor(value: Any, dtype: str | None) -> Any:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     tensor = torch.from_numpy(array)
     return tensor.to(torch.bfloat16) if dtype == "bfloat16" else tensor
-
-
-def _place(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    *parents, last = path
-    for key in parents:
-        tree = tree.setdefault(key, {})
-    tree[last] = value
-
-
-def _lists(value: Any) -> Any:
-    """Turn dicts whose keys are 0, 1, 2... into lists: `states.0` is an item of a list."""
-    if not isinstance(value, dict):
-        return value
-    inner = {k: _lists(v) for k, v in value.items()}
-    if inner and all(k.isdecimal() for k in inner) and sorted(map(int, inner)) == list(range(len(inner))):
-        return [inner[str(i)] for i in range(len(inner))]
-    return inner

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphkit.capture import torch_program, torch_state
 from graphkit.capture.audit import output_shapes
+from graphkit.capture.io_names import rename_io
 from graphkit.capture.options import TORCH, refuse_others
 from graphkit.capture.request import Arrays, CaptureRequest
 from graphkit.capture.torch_example import (
@@ -23,7 +24,7 @@ from graphkit.capture.torch_example import (
 )
 from graphkit.capture.torch_ladder import Attempt, Subject, check_opset, check_via, climb
 from graphkit.capture.torch_load import first_line
-from graphkit.capture.torch_names import named_outputs, rename_io
+from graphkit.capture.torch_names import named_outputs
 from graphkit.capture.torch_source_line import line_of_error
 from graphkit.errors import (
     BadOption,

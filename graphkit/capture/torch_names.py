@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from graphkit.capture.io_names import free_name, values_of
 from graphkit.capture.torch_source_line import line_of
 from graphkit.errors import CaptureFailed
 from graphkit.model import SourceLine, set_provenance
@@ -39,27 +40,6 @@ def named_outputs(result: Any) -> list[tuple[str, Any]]:
             )
         named.append((_path_name(path), leaf))
     return _unique(named)
-
-
-def rename_io(graph: ir.Graph, inputs: Iterable[str], outputs: Iterable[str]) -> None:
-    """Give a graph's inputs and outputs these names, by position; other values step aside."""
-    import onnx_ir as ir
-
-    for position, value in enumerate(graph.outputs):
-        if value.is_graph_input() or value.is_initializer() or value in list(graph.outputs)[:position]:
-            node = ir.node("Identity", [value])  # a name of its own for an output that is an input, or another output
-            node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
-            graph.append(node)
-            graph.outputs[position] = node.outputs[0]
-    wanted = dict(zip(graph.inputs, inputs, strict=True)) | dict(zip(graph.outputs, outputs, strict=True))
-    taken = set(wanted.values())
-    for value in _values(graph):
-        if value not in wanted and value.name in taken:
-            _rename(graph, value, _free_name(value.name, taken))
-    for value in wanted:
-        value.name = f"graphkit renames {id(value)}"
-    for value, name in wanted.items():
-        value.name = name
 
 
 def rename_dims(model: ir.Model, names: Mapping[str, str]) -> None:
@@ -131,40 +111,13 @@ def _unique(named: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
     seen: set[str] = set()
     result = []
     for name, value in named:
-        result.append((_free_name(name, seen), value))
+        result.append((free_name(name, seen), value))
         seen.add(result[-1][0])
     return result
 
 
-def _free_name(name: str, taken: set[str]) -> str:
-    candidate, number = name, 1
-    while candidate in taken:
-        candidate, number = f"{name}_{number}", number + 1
-    taken.add(candidate)
-    return candidate
-
-
-def _rename(graph: ir.Graph, value: ir.Value, name: str) -> None:
-    old = value.name or ""
-    if old in graph.initializers and graph.initializers[old] is value:
-        graph.initializers.pop(old)
-        value.name = name
-        graph.initializers[name] = value
-    else:
-        value.name = name
-
-
-def _values(graph: ir.Graph) -> list[ir.Value]:
-    values = [*graph.inputs, *graph.initializers.values()]
-    values.extend(output for node in graph.all_nodes() for output in node.outputs)
-    for inner in graph.subgraphs():
-        if inner is not graph:
-            values.extend([*inner.inputs, *inner.initializers.values()])
-    return values
-
-
 def _all_values(model: ir.Model) -> list[ir.Value]:
-    values = _values(model.graph)
+    values = values_of(model.graph)
     for function in model.functions.values():
         values.extend(function.inputs)
         values.extend(output for node in function.all_nodes() for output in node.outputs)

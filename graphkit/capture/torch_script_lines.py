@@ -48,7 +48,8 @@ def line_of_operator(script: Any, operator: str) -> str | None:
     """The user's line of the first call of an operator (`aten::linalg_svd`) in a scripted module."""
     if not operator or not hasattr(script, "inlined_graph"):
         return None
-    found = next((n for n in nodes(script.inlined_graph) if n.kind() == operator), None)
+    graph = script.inlined_graph  # held: a node is invalid once nobody holds the graph, which is made at each access
+    found = next((n for n in nodes(graph) if n.kind() == operator), None)
     line = users_line(found.sourceRange()) if found is not None else None
     return f"{line.file}:{line.line}" if line else None
 

@@ -41,9 +41,10 @@ class CommonTensors:
 
     Args:
         reference, candidate: Two models.
+        seen: The only names that count, where others cannot be looked at.
     """
 
-    def __init__(self, reference: Model, candidate: Model) -> None:
+    def __init__(self, reference: Model, candidate: Model, seen: Collection[str] | None = None) -> None:
         theirs = {v.name: v for n in reference.ir.graph for v in n.outputs if v.name}
         self.nodes = list(candidate.ir.graph)
         self.depth = {id(n): i for i, n in enumerate(self.nodes)}
@@ -51,7 +52,7 @@ class CommonTensors:
         self.values = {v.name: v for n in self.nodes for v in n.outputs if v.name}
         self.reference_values: dict[str, ir.Value] = {}
         for name in self.makers:
-            if name in theirs:
+            if name in theirs and (seen is None or name in seen):
                 self.reference_values[name] = _same_value(theirs[name], self.makers)
         self.names = tuple(self.reference_values)
         self.unmatched = len(self.makers) - len(self.names)
@@ -63,6 +64,12 @@ class CommonTensors:
     def reference_name(self, name: str) -> str:
         """What the reference calls a common tensor."""
         return self.reference_values[name].name or ""
+
+    def forget(self, name: str) -> None:
+        """Take a tensor for one that cannot be looked at."""
+        self.reference_values.pop(name, None)
+        self.names = tuple(self.reference_values)
+        self._nearest.clear()
 
     def nearest(self, name: str) -> Nearest:
         """What a tensor is made from, back to the nearest common tensors."""

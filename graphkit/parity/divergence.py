@@ -112,6 +112,8 @@ class Location:
         inputs: Errors of the nearest tensors before it that both graphs have.
         between: Nodes of the candidate between those inputs and the divergence, beside its own node: the fault may be
             in any of them.
+        fused: Nodes of an engine that it fuses, so that none of their tensors can be looked at without changing what it
+            computes: the difference arises in their fusion.
         weights, differences: How the two producers differ.
         contributors: Tensors whose error grows most over that of their inputs, the largest growth first.
         measured: Every tensor that was compared, in the candidate's order.
@@ -134,6 +136,7 @@ class Location:
     source: tuple[SourceLine, ...] = ()
     inputs: tuple[TensorError, ...] = ()
     between: tuple[str, ...] = ()
+    fused: tuple[str, ...] = ()
     weights: tuple[WeightDifference, ...] = ()
     differences: tuple[NodeDifference, ...] = ()
     contributors: tuple[TensorError, ...] = ()
@@ -160,6 +163,7 @@ class Location:
                        for s in self.source],
             "inputs": [t.to_json() for t in self.inputs],
             "between": list(self.between),
+            "fused": list(self.fused),
             "weights": [w.to_json() for w in self.weights],
             "differences": [d.to_json() for d in self.differences],
             "contributors": [t.to_json() for t in self.contributors],

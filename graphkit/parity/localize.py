@@ -38,7 +38,9 @@ _HALF = (
 )
 """Seen with ONNX Runtime 1.32: 6e4 * 4 * 1e-4 in float16 gives 24, and infinity where the product is an output too."""
 
-_WHOLE = 256  # common tensors up to which all of them are measured
+WHOLE = 256
+"""Common tensors up to which all of them are measured."""
+
 _SPREAD = 32  # tensors by which a larger graph is narrowed down
 _TOP = 8
 _GROWING = 1.5  # times: below it a tensor only passes on what it got
@@ -75,7 +77,7 @@ def localize(reference: Model, candidate: Model, trials: Sequence[Trial], labels
             taps.measure(outputs)
             shapes = tuple(t.sizes for t in trials[: position + 1])
             here = replace(blank, sizes=dict(trial.sizes), seed=trial.seed, shapes=shapes)
-            nothing = next((e for e in taps.errors.values() if _says_nothing(e)), None)
+            nothing = next((e for e in taps.errors.values() if says_nothing(e)), None)
             if nothing is not None:
                 return replace(here, reason=f"the reference's output `{nothing.tensor}` has no finite value")
             bad = next((e.tensor for e in taps.errors.values() if e.error > 1), None)
@@ -89,9 +91,9 @@ def _equal(
 ) -> Location:
     overflow = _overflow(candidate, tensors, taps)
     if overflow is not None:
-        found = _described(here, reference, candidate, tensors, taps, overflow)
+        found = described(here, reference, candidate, tensors, taps, overflow)
         return replace(found, notes=(*found.notes, _HALF))
-    here = replace(here, measured=_in_order(taps), counts=replace(here.counts, measured=len(taps.errors)))
+    here = replace(here, measured=in_order(taps), counts=replace(here.counts, measured=len(taps.errors)))
     lacking = [t.name for t in reference.signature.outputs if t.name not in taps.errors]
     if lacking:
         return replace(here, reason=f"the candidate has no tensor for the reference's output {', '.join(lacking)}")
@@ -127,7 +129,8 @@ def _listed(inputs: Mapping[str, str | None]) -> str:
     return ", ".join(f"{n}: {d}" for n, d in inputs.items()) or "none"
 
 
-def _says_nothing(error: TensorError) -> bool:
+def says_nothing(error: TensorError) -> bool:
+    """Whether the reference's tensor has no finite value, so that nothing can be compared with it."""
     return "float" in error.dtype and bool(error.shape) and 0 not in error.shape and error.reference_range is None
 
 
@@ -141,11 +144,11 @@ def _locate(
     if names_tell_little(inside, len(reference.ir.graph), len(tensors.nodes)) and tensors.nearest(bad).between:
         return _by_value(here, reference, candidate, tensors, taps, bad)
     target, region = bad, tensors.ordered(tensors.before([bad]))
-    if len(region) > _WHOLE:
-        target, region = _narrow(tensors, taps, target, region)
+    if len(region) > WHOLE:
+        target, region = narrow(tensors, taps, target, region)
     taps.measure(region)
-    first = _first_unexplained(tensors, taps, target)
-    return _described(here, reference, candidate, tensors, taps, first)
+    first = first_unexplained(tensors, taps, target)
+    return described(here, reference, candidate, tensors, taps, first)
 
 
 def _by_value(
@@ -166,7 +169,7 @@ def _by_value(
     return replace(location, weights=weight_differences(reference, [node], producer), differences=differences)
 
 
-def _narrow(tensors: CommonTensors, taps: Taps, target: str, region: list[str]) -> tuple[str, list[str]]:
+def narrow(tensors: CommonTensors, taps: Taps, target: str, region: list[str]) -> tuple[str, list[str]]:
     """An earlier tensor that differs, and the tensors before it that nothing rules out."""
     while len(region) > _SPREAD:
         step = len(region) / _SPREAD
@@ -181,14 +184,14 @@ def _narrow(tensors: CommonTensors, taps: Taps, target: str, region: list[str]) 
     return target, region
 
 
-def _first_unexplained(tensors: CommonTensors, taps: Taps, target: str) -> str:
+def first_unexplained(tensors: CommonTensors, taps: Taps, target: str) -> str:
     """The earliest tensor that leads to `target` through errors that explain one another, and that none explains."""
     frontier, reached, origins = [target], {target}, []
     while frontier:
         taps.measure(i for name in frontier for i in tensors.nearest(name).tensors)
         following = []
         for name in frontier:
-            causes = [i for i in tensors.nearest(name).tensors if _explains(taps.errors.get(i), taps.errors[name])]
+            causes = [i for i in tensors.nearest(name).tensors if explains(taps.errors.get(i), taps.errors[name])]
             if not causes:
                 origins.append(name)
             following += [i for i in causes if i not in reached]
@@ -197,7 +200,8 @@ def _first_unexplained(tensors: CommonTensors, taps: Taps, target: str) -> str:
     return tensors.ordered(origins)[0]
 
 
-def _explains(cause: TensorError | None, effect: TensorError) -> bool:
+def explains(cause: TensorError | None, effect: TensorError) -> bool:
+    """Whether the error of a node's input is reason enough for that of its output."""
     return cause is not None and (cause.error > 1 or cause.error > max(QUIET, effect.error / JUMP))
 
 
@@ -226,9 +230,10 @@ def _overflows(error: TensorError) -> bool:
 # --- the answer --------------------------------------------------------------------------------------------------
 
 
-def _described(
+def described(
     here: Location, reference: Model, candidate: Model, tensors: CommonTensors, taps: Taps, first: str
 ) -> Location:
+    """The answer for the tensor at which the two part."""
     errors = {n: replace(e, growth=_growth(tensors, taps, n)) for n, e in taps.errors.items()}
     found, nearest = errors[first], tensors.nearest(first)
     node, theirs = tensors.makers[first], tensors.reference_values[first].producer()
@@ -242,7 +247,7 @@ def _described(
         reference_node=(theirs.name or "") if theirs is not None else "",
         source=_lines(node, theirs),
         inputs=tuple(errors[n] for n in nearest.tensors if n in errors),
-        between=tuple(_label(n) for n in sorted(nearest.between, key=lambda n: tensors.depth[id(n)])),
+        between=tuple(label_of(n) for n in sorted(nearest.between, key=lambda n: tensors.depth[id(n)])),
         weights=weight_differences(reference, readers, theirs),
         differences=node_differences(theirs, node) if theirs is not None else (),
         contributors=_contributors(errors.values()),
@@ -276,7 +281,8 @@ def _lines(node: ir.Node, theirs: ir.Node | None) -> tuple[SourceLine, ...]:
     return provenance(node) or (provenance(theirs) if theirs is not None else ())
 
 
-def _label(node: ir.Node) -> str:
+def label_of(node: ir.Node) -> str:
+    """`Conv 'conv_1'`; a node without a name is called after what it makes."""
     return f"{node.op_type} '{node.name or node.outputs[0].name}'"
 
 
@@ -285,7 +291,8 @@ def _contributors(errors: Collection[TensorError]) -> tuple[TensorError, ...]:
     return tuple(sorted(loud, key=lambda e: (-(e.growth or 0), e.depth, e.tensor))[:_TOP])
 
 
-def _in_order(taps: Taps) -> tuple[TensorError, ...]:
+def in_order(taps: Taps) -> tuple[TensorError, ...]:
+    """What was measured, in the candidate's order."""
     return tuple(sorted(taps.errors.values(), key=lambda e: (e.depth, e.tensor)))
 
 

@@ -41,6 +41,31 @@ def measure(
     return [apart(expected[r], found[c]) if r in expected and c in found else None for r, c in pairs]
 
 
+def measure_files(
+    reference: str, candidate: list[dict[str, str]], inputs: list[dict[str, str]]
+) -> list[dict[str, Any] | None]:
+    """The same for tensors in files that something else has made, which has the reference's names for them."""
+    from graphkit.tensor_files import read_tensors
+
+    found = read_tensors(candidate)
+    expected = run_to(reference, list(found), read_tensors(inputs), "reference")
+    return [apart(expected[n], found[n]) if n in expected else None for n in found]
+
+
+def floats(graph: str, names: Sequence[str]) -> dict[str, str]:
+    """The dtypes of those of the named tensors that hold floats of 16 or 32 bits, as ONNX Runtime infers them; nothing
+    is run.
+
+    Raises: as `measure`.
+    """
+    try:
+        made = _session(graph, names).get_outputs()
+    except GraphkitError as error:
+        raise type(error)(f"the reference does not run: {error.message}", remedy=error.remedy) from error
+    kinds = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}
+    return {o.name: kinds[o.type] for o in made if o.type in kinds}
+
+
 # --- running -----------------------------------------------------------------------------------------------------
 
 

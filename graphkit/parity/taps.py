@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from graphkit.parity.common_tensors import CommonTensors
 from graphkit.parity.divergence import TensorError
@@ -43,10 +43,8 @@ class Taps:
     def __init__(self, reference: Model, candidate: Model, tensors: CommonTensors) -> None:
         self._tensors = tensors
         self._folder = Path(tempfile.mkdtemp(prefix="graphkit-locate-"))
-        self._files = [
-            str(split(model, self._folder / name))
-            for name, model in (("reference", reference), ("candidate", candidate))
-        ]
+        first = str(split(reference, self._folder / "reference"))
+        self._files = [first, first if candidate is reference else str(split(candidate, self._folder / "candidate"))]
         self._inputs: list[dict[str, str]] = []
         self._sizes: Mapping[str, int] = {}
         self._largest = 0
@@ -73,12 +71,7 @@ class Taps:
         """
         wanted = [n for n in dict.fromkeys(names) if n not in self.errors and n not in self._no_tensors]
         for chunk in self._chunks(wanted):
-            pairs = [[self._tensors.reference_name(n), n] for n in chunk]
-            done = ort_worker().call(
-                f"{_CHILD}:measure", reference=self._files[0], candidate=self._files[1], pairs=pairs,
-                inputs=self._inputs,
-            )  # fmt: skip
-            self._keep(chunk, done)
+            self._keep(chunk, self._measured(chunk))
 
     def probes(self) -> Probes:
         """A look into both graphs without regard to names."""
@@ -88,23 +81,33 @@ class Taps:
         """Remove the files."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def __enter__(self) -> Taps:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _measured(self, chunk: Sequence[str]) -> list[dict[str, Any] | None]:
+        """What one run of both says of some tensors."""
+        pairs = [[self._tensors.reference_name(n), n] for n in chunk]
+        done: list[dict[str, Any] | None] = ort_worker().call(
+            f"{_CHILD}:measure", reference=self._files[0], candidate=self._files[1], pairs=pairs, inputs=self._inputs
+        )
+        return done
 
     def _keep(self, names: Sequence[str], found: Sequence[dict[str, Any] | None]) -> None:
         for name, entry in zip(names, found, strict=True):
             if entry is None:
                 self._no_tensors.add(name)
                 continue
-            self._largest = max(self._largest, entry.pop("nbytes"))
-            node = self._tensors.makers[name]
-            ranges = {k: tuple(entry[k]) if entry[k] else None for k in ("reference_range", "candidate_range")}
-            fields = {**entry, **ranges, "shape": tuple(entry["shape"])}
-            depth = self._tensors.depth[id(node)]
-            self.errors[name] = TensorError(name, node.op_type, node.name or "", depth, **fields)
+            self.errors[name] = self._error(name, entry)
+
+    def _error(self, name: str, entry: dict[str, Any]) -> TensorError:
+        self._largest = max(self._largest, entry.pop("nbytes"))
+        node = self._tensors.makers[name]
+        ranges = {k: tuple(entry[k]) if entry[k] else None for k in ("reference_range", "candidate_range")}
+        fields = {**entry, **ranges, "shape": tuple(entry["shape"])}
+        return TensorError(name, node.op_type, node.name or "", self._tensors.depth[id(node)], **fields)
 
     def _chunks(self, names: Sequence[str]) -> Iterator[list[str]]:
         chunk: list[str] = []

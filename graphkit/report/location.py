@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Line = tuple[str, str]  # text and style
 
+_SHOWN = 12
 _STYLES = {"equal": "green", "located": "bold red", "not comparable": "yellow"}
 
 
@@ -44,6 +45,8 @@ def _headline(location: Location) -> Line:
     found = location.divergence
     if found is None:
         return f"{location.status}: {location.reason}", _STYLES[location.status]
+    if location.fused:
+        return f"first divergence: in a fusion that ends in '{found.tensor}'", _STYLES[location.status]
     return f"first divergence: {found.op} '{found.node}' -> '{found.tensor}'", _STYLES[location.status]
 
 
@@ -59,9 +62,16 @@ def _around(location: Location) -> list[Line]:
     lines += [(f"  weight  `{w.name}` differs: {_weight(w.max_abs, w.note)}", "") for w in location.weights]
     lines += [(f"  {d.what:<6}  {d.reference} in the reference, {d.candidate} in the candidate", "")
               for d in location.differences]  # fmt: skip
+    if location.fused:
+        lines.append((f"  fused:  {_few(location.fused)}", ""))
     if location.between:
-        lines.append((f"  or in:  {', '.join(location.between)}, whose outputs the reference does not have", ""))
+        lines.append((f"  or in:  {', '.join(location.between)}, whose outputs were not compared", ""))
     return lines
+
+
+def _few(labels: Sequence[str]) -> str:
+    rest = len(labels) - _SHOWN
+    return ", ".join(labels[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _measures(tensor: TensorError, width: int) -> str:

@@ -11,8 +11,6 @@ pytestmark = pytest.mark.slow
 
 TABLE = Path(__file__).parents[2] / "docs/reference/keras-layers.md"
 REFUSED = {
-    "MixUp", "RandomColorDegeneration", "RandomGrayscale", "RandomHue", "RandomPosterization", "RandomSaturation",
-    "RandomSharpness",
     "HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization",
     "TimeDistributed (Conv2D, free time)",
 }  # fmt: skip

@@ -375,3 +375,23 @@ def test_the_caller_of_graphkit_is_nobodys_source_line(captured):
 
 def test_batch_norm_of_a_model_in_evaluation_is_no_state(captured):
     assert len(captured(small_residual_cnn()).signature.inputs) == 1
+
+
+def test_a_switch_case_becomes_branches(onnx_run):
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32, name="i"), tf.TensorSpec([None, 3], name="x")])
+    def chosen(i, x):
+        return tf.switch_case(i, [lambda: x + 1.0, lambda: x * 2.0, lambda: tf.tanh(x)])
+
+    source = recognise(chosen, CaptureRequest())
+    model = source.capture(CaptureRequest())
+    for i in (0, 1, 2, 7):
+        agree(source, model, onnx_run, {"i": np.int32(i), "x": np.ones((2, 3), np.float32)})
+
+
+def test_arguments_behind_a_star_are_numbered(onnx_run):
+    function = tf.function(lambda *parts: parts[0] - 2 * parts[1], input_signature=[tf.TensorSpec([None, 2])] * 2)
+    source = recognise(function, CaptureRequest())
+    model = source.capture(CaptureRequest())
+    assert [i.name for i in model.signature.inputs] == ["parts_0", "parts_1"]
+    rows = np.ones((3, 2), np.float32)
+    agree(source, model, onnx_run, {"parts_0": 5 * rows, "parts_1": rows})

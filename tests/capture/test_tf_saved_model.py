@@ -21,6 +21,7 @@ from graphkit.errors import (
     StateMutated,
     UnknownFormat,
     UnknownName,
+    UnsupportedOperator,
     UntrustedSource,
 )
 
@@ -93,6 +94,23 @@ def test_a_saved_model_computes_what_the_model_does(folder, onnx_run):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     [own] = source.run({spec.name: X}).values()
     np.testing.assert_allclose(own, wanted, atol=1e-5)
+
+
+def test_the_file_of_a_saved_model_stands_for_its_folder(folder, captured):
+    named = captured(folder / "mlp" / "saved_model.pb")
+    assert named.origin.name == "mlp"
+    assert named.signature == captured(folder / "mlp").signature
+
+
+def test_a_lookup_table_is_refused_by_its_operator(tmp_path, captured):
+    entries = tf.lookup.KeyValueTensorInitializer(tf.constant(["a", "b"]), tf.constant([1, 2], tf.int64))
+    module = tf.Module()
+    module.table = tf.lookup.StaticHashTable(entries, -1)
+    look_up = tf.function(module.table.lookup, input_signature=[tf.TensorSpec([None], tf.string, name="words")])
+    tf.saved_model.save(module, str(tmp_path / "table"), signatures=look_up)
+    with pytest.raises(UnsupportedOperator, match="LookupTableFindV2") as caught:
+        captured(tmp_path / "table")
+    assert caught.value.remedy == "look the keys up before the model"
 
 
 def test_the_newest_version_is_taken_and_said(folder, captured):

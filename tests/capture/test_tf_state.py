@@ -166,3 +166,72 @@ def test_updates_of_an_optimizer_come_out_and_train_as_tensorflow_does(onnx_run)
     for path, value in states.items():
         np.testing.assert_allclose(value, variables[path].numpy(), atol=1e-4 * max(1.0, np.abs(value).max()))
         assert not np.array_equal(value, before[path])
+
+
+class Branched(tf.Module):
+    """Counts its calls, and by the count in one branch; the output is that of the branches, or not."""
+
+    def __init__(self, *, seen: bool) -> None:
+        super().__init__()
+        self.calls = tf.Variable(0.0, name="calls")
+        self.often = tf.Variable(0.0, name="often")
+        self.seen = seen
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])
+    def __call__(self, x):
+        self.calls.assign_add(1.0)
+        if self.calls > 3.0:
+            self.often.assign_add(self.calls)
+            y = x * 2.0
+        else:
+            y = x * 4.0
+        return y if self.seen else x * 3.0
+
+
+class Loop(tf.Module):
+    """Counts the rounds of a loop that also makes the output."""
+
+    def __init__(self, counted) -> None:
+        super().__init__()
+        self.rounds = tf.Variable(0.0, name="rounds")
+        self.counted = counted
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], name="x")])
+    def __call__(self, x):
+        y = x
+        for _ in tf.range(3):
+            self.rounds.assign_add(self.counted(x))
+            y = y * 2.0
+        return y
+
+
+def test_a_counter_that_no_output_depends_on_is_left_out_and_said(onnx_run):
+    module = Loop(lambda x: 1.0)
+    source = recognise(module, CaptureRequest())
+    model = source.capture(CaptureRequest())
+    assert [i.name for i in model.signature.inputs] == ["x"]
+    finding = next(f for f in model.origin.findings if f.code == "state")
+    assert "`rounds`" in finding.message
+    assert "--state inputs" in finding.remedy
+    x = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(onnx_run(model, x=x)["output"], source.run({"x": x})["output"])
+    assert module.rounds.numpy() == 0.0
+
+
+def test_a_counter_that_decides_what_the_output_is_is_refused(captured):
+    assert [i.name for i in captured(Branched(seen=False)).signature.inputs] == ["x"]
+    with pytest.raises(StateMutated) as caught:
+        captured(Branched(seen=True))
+    assert caught.value.data == {"state": ["calls", "often"]}
+
+
+def test_what_is_learnt_from_the_inputs_is_no_idle_state(captured):
+    with pytest.raises(StateMutated) as caught:
+        captured(Loop(tf.reduce_sum))
+    assert caught.value.data == {"state": ["rounds"]}
+
+
+def test_the_seed_of_a_random_layer_that_draws_nothing_is_left_out(captured):
+    model = captured(keras.Sequential([keras.Input((8, 8, 3)), layers.RandomHue(0.2)]))
+    assert [i.name for i in model.signature.inputs] == ["input"]
+    assert "seed_generator_state" in next(f for f in model.origin.findings if f.code == "state").message

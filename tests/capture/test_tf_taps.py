@@ -35,3 +35,15 @@ def test_operations_are_recorded_with_their_values_and_lines(tmp_path):
     assert (tape.inputs, dict(tape.outputs)) == (("x:0",), {"y": "out:0"})
     assert "Const" not in by_op
     assert by_op["Identity"].files == ()
+
+
+def test_a_graph_that_does_not_compute_what_is_expected_is_not_recorded(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None], "x")
+        tf.identity(tf.tanh(x), "out")
+    specs = TensorSpec("x", "float32", ("batch",)), TensorSpec("y", "float32", ("batch",))
+    frozen = Frozen(graph.as_graph_def(), (FrozenTensor(specs[0], "x:0"),), (FrozenTensor(specs[1], "out:0"),))
+    values = {"x": np.array([0.5, 1.0], np.float32)}
+    assert record(frozen, values, tmp_path, {"y": np.tanh(values["x"]) * np.float32(1.01)}) is None
+    assert record(frozen, values, tmp_path, {"y": np.tanh(values["x"])}) is not None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fixtures.torch_models import EXAMPLES
+from graphkit.capture.torch_script_lines import line_of_operator
 from graphkit.errors import BadOption, OpsetNotHonoured, ShapeMissing, StateMutated, UnknownName
 from graphkit.model import provenance
 
@@ -228,3 +229,13 @@ def test_the_first_argument_of_a_scripted_module_is_the_module_whatever_its_name
 
     model = captured(torch.jit.script(Odd()), {"x": ("batch", 3)})
     assert [t.name for t in model.signature.inputs] == ["x"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, on scripting its TransformerEncoder
+def test_the_line_of_an_operator_is_found_though_nobody_else_holds_the_inlined_graph(archives):
+    """torch makes `inlined_graph` anew at each access, and its nodes are invalid once it is gone."""
+    wanted = SOURCE.splitlines().index("            y = torch.tanh(y) * 2.0") + 1
+    assert line_of_operator(load(archives / "gate.pt"), "aten::tanh").endswith(f"gone.py:{wanted}")
+    module = torch.jit.script(EXAMPLES["transformer_encoder"].factory().eval())
+    assert line_of_operator(module, "aten::layer_norm").startswith("torch/nn/functional.py:")
+    assert line_of_operator(module, "aten::no_such_operator") is None

@@ -26,7 +26,13 @@ Commands:
   validate  Compare models on the same inputs, and say whether they agree.
   locate    Find the first tensor at which two models part.
   reduce    Find a smallest part of a model that still fails.
+  inspect   Say what a model file is, what it holds and what it costs.
+  check     Say whether a target will build a model, and what stands in the way.
   hash      Print digests that renaming and reordering do not change.
+  diff      Say how two models differ, whatever their values are called.
+  textconv  Print a model as text that renaming does not change, for git.
+  git-diff  Show a changed model, as git's external diff.
+  git       Let git show changes of models.
   doctor    Say what this machine can build and run, and what it lacks.
   explain   Explain an error code, such as GK104.
 """,
@@ -141,6 +147,59 @@ Options:
   -v, --verbose         Every tensor that was compared; -vv: tracebacks.
   --help                Show this message and exit.
 """,
+    "graphkit inspect --help": """\
+Usage: graphkit inspect [OPTIONS] MODEL
+
+  Say what the file MODEL is, what it holds and what it costs.
+
+  ONNX, TorchScript, .pt2, state_dict, safetensors, SavedModel, .keras,
+  GraphDef, TFLite, or a TensorRT engine. Nothing in it is run.
+
+Options:
+  --by [module]                Parameters and cost as a tree.
+  --layers                     Every node, in the order in which they run.
+  --top [flops|params|memory]  The nodes that have most of it.
+  -n N                         Nodes that --top shows.  [default: 10; x>=1]
+  --find PATTERN               Paths of operators: 'MatMul > Add > Gelu'.
+  --weights                    Every weight, with statistics of its values.
+  --dim D=N                    Evaluate at a dimension's size: batch=8.
+  --json                       Print it as JSON (schema graphkit.inspect/1).
+  --help                       Show this message and exit.
+""",
+    "graphkit check --help": """\
+Usage: graphkit check [OPTIONS] [MODEL]
+
+  Say whether a target will build or load MODEL, and what stands in the way.
+
+  MODEL is an ONNX file, or a model as for convert. Exits with 0 if it will, 1
+  if it will not, 3 if the target's library is not here: then the rules alone
+  answer.
+
+Options:
+  --target [trt|rtx|ort]  TensorRT, TensorRT-RTX or ONNX Runtime; needed.
+  --cc LIST               Compute capabilities to build for: 8.6,8.9,12.0.
+  --shape X=DIMS          An input's shape: x=batch,3,224,224[:float32].
+  --dim D=RANGE           A dimension's range, min:opt:max: batch=1:4:8.
+  --input X=VALUE         An input's value: x=file.npy, or sr=16000.
+  --submodule PATH        Check a part of the model: decoder.layers.
+  --model PKG.MOD:FUNC    The code that builds the model, for a file of
+                          weights.
+  --signature NAME        Which signature of a SavedModel or TFLite file.
+  --output-name T         An output of a GraphDef: scores, split:1.
+  --state [inputs]        TensorFlow variables as inputs and outputs.
+  --layout nchw[:X]       TensorFlow's images as NCHW; X: that one only.
+  --trust                 Allow MODEL to run the code that it names.
+  --partition DIR         Write the parts that the target takes.
+  --select CODE           Show these rules only: GKC1, GKC321.
+  --ignore CODE           Do not show these rules.
+  --explain CODE          Explain a rule instead: GKC101.
+  --sarif F               Write SARIF 2.1.0.
+  --github                Print annotations for GitHub on stderr.
+  --json                  Print the result as JSON (schema graphkit.check/1).
+  -q, --quiet             No progress on stderr.
+  -v, --verbose           Every warning, and what nodes read; -vv: tracebacks.
+  --help                  Show this message and exit.
+""",
     "graphkit hash --help": """\
 Usage: graphkit hash [OPTIONS] MODEL...
 
@@ -152,6 +211,67 @@ Usage: graphkit hash [OPTIONS] MODEL...
 Options:
   --json  Print the digests as JSON (schema graphkit.hash/1).
   --help  Show this message and exit.
+""",
+    "graphkit diff --help": """\
+Usage: graphkit diff [OPTIONS] A B
+
+  Say how two models differ, whatever their inner values are called.
+
+  A and B are ONNX files, or anything that convert takes. Exits with 0 if they
+  are the same, 1 if they differ.
+
+Options:
+  --stat                          One line a section.
+  --name-status                   One line a node: D, A, M, R, W and its name.
+  --full                          Every node, not folded.
+  --signature                     Inputs and outputs alone; the exit code too.
+  --weights                       Weights alone, each of them; the exit code
+                                  too.
+  -U, --unified N                 As --full, with N nodes of context.  [x>=0]
+  --ignore LIST                   Of names,doc,order,constants,opset.
+  --shape X=DIMS                  An input's shape, to capture what is not
+                                  ONNX.
+  --trust                         Allow A and B to run the code that they
+                                  name.
+  --json                          Print JSON (schema graphkit.diff/1).
+  --format [text|json|model-explorer]
+                                  [default: text]
+  -v, --verbose                   -vv: tracebacks.
+  --help                          Show this message and exit.
+""",
+    "graphkit textconv --help": """\
+Usage: graphkit textconv [OPTIONS] MODEL
+
+  Print an ONNX file as text that renaming and reordering do not change.
+
+  For git, which stops showing a history at the first failure: a file that is
+  not ONNX is one line, and exits with 0.
+
+Options:
+  --help  Show this message and exit.
+""",
+    "graphkit git-diff --help": """\
+Usage: graphkit git-diff [OPTIONS] PATH OLD HEX MODE NEW HEX MODE
+
+  Show a changed model; git calls it with seven arguments, or nine for a
+  renamed file.
+
+  Exits with 0 whatever it finds: git takes anything else as a failure of the
+  command, and stops.
+
+Options:
+  --help  Show this message and exit.
+""",
+    "graphkit git --help": """\
+Usage: graphkit git [OPTIONS] COMMAND [ARGS]...
+
+  Let git show changes of models.
+
+Options:
+  --help  Show this message and exit.
+
+Commands:
+  install  Set up git diff, git log -p and git show for models.
 """,
     "graphkit reduce --help": """\
 Usage: graphkit reduce [OPTIONS] MODEL

@@ -57,3 +57,13 @@ def test_verbose_lists_every_tensor(run, files):
 def test_a_plot_that_cannot_be_written_is_refused_first(run, files):
     said = run("locate", files("a.onnx", "Tanh"), files("b.onnx", "Exp"), "--plot", "none/p.svg")
     assert (said.code, "GK211" in said.err) == (2, True)
+
+
+def test_an_engine_without_a_gpu_ends_with_3_and_the_reason(run, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("graphkit.engine.builder.visible_gpus", lambda: ())
+    (tmp_path / "m.engine").write_bytes(b"vtrt" + bytes(124))
+    said = run("locate", files("a.onnx", "Tanh"), "m.engine", "-q")
+    assert (said.code, said.out) == (3, "")
+    assert "GK302" in said.err
+    assert "no CUDA device is visible here" in said.err
+    assert "graphkit locate REF m.engine.onnx" in said.err

@@ -161,3 +161,30 @@ def test_a_conversion_is_validated_and_a_fault_in_it_is_found_at_its_line(run, h
     assert "::error file=" in said.err
     assert "torch_models.py,line=" in said.err
     assert run("validate", "--certificate", "two.onnx.parity.json").code == 1
+
+
+@pytest.mark.slow
+def test_a_saved_model_folder_is_compared_and_certified_file_by_file(run, tmp_path):
+    """One that was trained further is another model."""
+    keras = pytest.importorskip("keras")
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,), name="x")
+    model = keras.Model(x, keras.layers.Dense(3, name="scores")(keras.layers.Dense(4, activation="tanh")(x)))
+    model.export(str(tmp_path / "elsewhere" / "saved_model_dir"), verbose=False)
+    source, kept = str(tmp_path / "elsewhere" / "saved_model_dir"), tmp_path / "out" / "model.parity.json"
+    kept.parent.mkdir()
+    gk.convert(source, output=kept.with_name("model.onnx"))
+    said = run("validate", source, "out/model.onnx", "-q", "--json", "--save-certificate", str(kept))
+    assert said.code == 0
+    report = json.loads(said.out)["parity"]
+    assert report["comparisons"][0]["reference"].startswith("saved_model_dir: tensorflow ")
+    assert "saved_model_dir/variables/variables.index" in report["files"]
+    assert ("tensorflow" in report["versions"], "torch" in report["versions"]) == (True, False)
+    files = json.loads(kept.read_text())["files"]
+    assert {"model.onnx", "source: saved_model_dir/saved_model.pb"} <= set(files)
+    assert run("validate", "--certificate", str(kept)).code == 0
+    model.layers[1].set_weights([1.1 * w for w in model.layers[1].get_weights()])
+    model.export(source, verbose=False)
+    said = run("validate", source, "out/model.onnx", "-q")
+    assert (said.code, "GK112" in said.err) == (1, True)
+    assert said.out.startswith("parity: fail against saved_model_dir: tensorflow ")

@@ -25,11 +25,13 @@ def custom_handlers() -> dict[str, tuple[Callable[..., Any], list[Any]]]:
         resize,
         scatters,
         shapes,
+        strings,
     )
     from graphkit.capture.tf_handlers.emitter import as_tf2onnx_handler
 
     rooms = (
         activations, arithmetic, batch_norm, bucketize, convolution, fourier, losses, pooling, resize, scatters, shapes,
+        strings,
     )  # fmt: skip
     return {name: as_tf2onnx_handler(emit) for room in rooms for name, emit in room.handlers().items()}
 

@@ -32,7 +32,9 @@ def _conv(e: Emitter) -> list[str] | None:
     x, kernel, *bias = e.node.input  # tf2onnx has put a BiasAdd's in
     filter_shape = e.shape(kernel)
     spatial = 3 if e.node.type == "Conv3D" else 2
-    if filter_shape is None or len(filter_shape) != spatial + 2 or e.rank(x) != spatial + 2:
+    whole = filter_shape is not None and len(filter_shape) == e.rank(x) == spatial + 2
+    unpadded = e.node.get_attr_str("padding") == "VALID"
+    if filter_shape is None or not whole or (unpadded and min(filter_shape[:spatial]) < 0):
         run_builtin(e)
         return None
     window = windows.window_of(e, filter_shape[:spatial])
@@ -60,16 +62,33 @@ def _steps(window: windows.Window) -> dict[str, Any]:
 
 
 def _out_first(e: Emitter, kernel: str, spatial: int) -> str:
-    """TensorFlow's (..., in, out) as ONNX's (out, in, ...)."""
+    """TensorFlow's (..., in, out) as ONNX's (out, in, ...); those of a transposed convolution are the other way
+    round in both."""
+    order = [spatial + 1, spatial, *range(spatial)]
+    return _turned(e, kernel, order) or _requantised(e, kernel, order) or e.op("Transpose", kernel, perm=order)
+
+
+def _turned(e: Emitter, constant: str, order: list[int]) -> str | None:
     import numpy as np
 
-    order = [spatial + 1, spatial, *range(spatial)]
-    value = e.value(kernel)
-    return (
-        e.op("Transpose", kernel, perm=order)
-        if value is None
-        else e.const(np.ascontiguousarray(value.transpose(order)))
-    )
+    value = e.value(constant)
+    return None if value is None else e.const(np.ascontiguousarray(value.transpose(order)))
+
+
+def _requantised(e: Emitter, kernel: str, order: list[int]) -> str | None:
+    """A quantised constant turned before it is quantised: engines look for the pair right before a convolution."""
+    dequantise = e.graph.get_node_by_output(kernel)
+    quantise = dequantise.inputs[0] if dequantise is not None and dequantise.type == "DequantizeLinear" else None
+    if quantise is None or quantise.type != "QuantizeLinear":
+        return None
+    weights = _turned(e, quantise.input[0], order)
+    scale = e.shape(dequantise.input[1])
+    if weights is None or scale is None:
+        return None
+    # one scale has no axis; the axis of the outputs, as for one a channel, is what tf2onnx writes
+    axis = 1 if scale in ([], [1]) else order.index(dequantise.get_attr_value("axis", 1) % len(order))
+    whole = e.op("QuantizeLinear", weights, *quantise.input[1:], axis=axis)
+    return e.op("DequantizeLinear", whole, *dequantise.input[1:], axis=axis)
 
 
 def _input_gradient(e: Emitter) -> list[str]:

@@ -69,8 +69,7 @@ def _zeros(room: Room, reserve: Any, item: Any, dtype: int) -> str:
     else:
         row = room.const(f"{name}/row", tf.constant(item, tf.int32).numpy().reshape(-1))
     axis = room.const(f"{name}/axis", tf.constant(0).numpy())
-    shape = room.add("ConcatV2", f"{name}/shape", [count, row, axis], "output", T=integer, Tidx=integer)
-    room.by_name[shape.partition(":")[0]].attr["N"].i = 2
+    shape = _joined(room, f"{name}/shape", [count, row], axis, integer)
     zero = room.const(f"{name}/zero", tf.zeros((), tf.as_dtype(dtype)).numpy())
     return room.add("Fill", f"{name}/zeros", [shape, zero], "output", T=dtype, index_type=integer)
 
@@ -144,11 +143,43 @@ def _as_update(room: Room, node: Any, dtype: int) -> None:
 
     integer = tf.int32.as_datatype_enum
     tensor, index, item = node.input[:3]
+    if node.attr["resize_if_index_out_of_bounds"].b:
+        tensor = _grown(room, node.name, tensor, index, item, dtype)
     place = room.const(f"{node.name}/place", tf.constant([1, 1]).numpy())
     where = room.add("Reshape", f"{node.name}/where", [index, place], "output", T=integer, Tshape=integer)
     axis = room.const(f"{node.name}/axis", tf.constant(0).numpy())
     row = room.add("ExpandDims", f"{node.name}/row", [item, axis], "output", T=dtype, Tdim=integer)
     _become(node, "TensorScatterUpdate", [tensor, where, row], T=dtype, Tindices=integer)
+
+
+def _grown(room: Room, name: str, tensor: str, index: str, item: str, dtype: int) -> str:
+    """The tensor with as many rows of zeros more as element `index` needs, as a dynamic TensorArray grows."""
+    import tensorflow as tf
+
+    integer = tf.int32.as_datatype_enum
+    types = {"T": dtype, "out_type": integer}
+    zero, one = room.const(f"{name}/zero", tf.constant(0).numpy()), room.const(f"{name}/one", tf.constant([1]).numpy())
+    first = room.const(f"{name}/first", tf.constant([0]).numpy())
+    shape = room.add("Shape", f"{name}/shape", [tensor], "output", **types)
+    taken = {"Tparams": integer, "Tindices": integer, "Taxis": integer}
+    rows = room.add("GatherV2", f"{name}/rows", [shape, first, zero], "output", **taken)
+    place = room.add("Reshape", f"{name}/index", [index, one], "output", T=integer, Tshape=integer)
+    beyond = room.add("Sub", f"{name}/beyond", [place, rows], "z", T=integer)
+    needed = room.add("AddV2", f"{name}/needed", [beyond, one], "z", T=integer)
+    missing = room.add("Maximum", f"{name}/missing", [needed, first], "z", T=integer)
+    row = room.add("Shape", f"{name}/row_shape", [item], "output", **types)
+    size = _joined(room, f"{name}/size", [missing, row], zero, integer)
+    nothing = room.const(f"{name}/nothing", tf.zeros((), tf.as_dtype(dtype)).numpy())
+    zeros = room.add("Fill", f"{name}/zeros", [size, nothing], "output", T=dtype, index_type=integer)
+    return _joined(room, f"{name}/grown", [tensor, zeros], zero, dtype)
+
+
+def _joined(room: Room, name: str, tensors: list[str], axis: str, dtype: int) -> str:
+    import tensorflow as tf
+
+    made = room.add("ConcatV2", name, [*tensors, axis], "output", T=dtype, Tidx=tf.int32.as_datatype_enum)
+    room.by_name[made.partition(":")[0]].attr["N"].i = len(tensors)
+    return made
 
 
 def _as_gather(room: Room, node: Any, dtype: int) -> None:

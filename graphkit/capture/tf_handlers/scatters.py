@@ -52,15 +52,23 @@ def _sorted(e: Emitter, kind: str) -> list[str]:
     count = e.op("Add", e.op("ReduceMax", e.int64(segments), keepdims=1), e.ints(1))
     if kind in ("Sum", "Prod"):
         return [_reduced(e, data, segments, count, kind)]
-    rank = e.rank(data)
     ones = e.op("Expand", e.const(1, like=data), e.op("Shape", segments))
-    rows = e.op("Reshape", _reduced(e, ones, segments, count, "Sum"), e.ints(-1, *[1] * (rank - 1)))
+    rows = e.op("Reshape", _reduced(e, ones, segments, count, "Sum"), _as_column(e, data))
     if kind == "Mean":
         total = _reduced(e, data, segments, count, "Sum")
         return [e.op("Div", total, e.op("Max", rows, e.const(np.ones(()), like=data)))]
     made = _reduced(e, data, segments, count, kind)
     zero = e.const(0, like=data)
     return [e.op("Where", e.op("Equal", rows, zero), zero, made)]
+
+
+def _as_column(e: Emitter, data: str) -> str:
+    """The shape in which a vector goes down the first axis of `data`: -1, 1, 1..."""
+    shape = e.shape(data)
+    if shape is not None:
+        return e.ints(-1, *[1] * (len(shape) - 1))
+    others = e.op("Sub", e.op("Shape", e.op("Shape", data)), e.ints(1))
+    return e.op("Concat", e.ints(-1), e.op("Expand", e.ints(1), others), axis=0)
 
 
 def _reduced(e: Emitter, data: str, segments: str, count: str, kind: str) -> str:

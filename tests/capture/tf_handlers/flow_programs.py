@@ -123,6 +123,37 @@ FOURIER = {
 PROGRAMS.update(FOURIER)
 
 
+def _fourier_2d(name: str, known: bool, length: list[int] | None) -> Program:
+    def build() -> Any:
+        import tensorflow as tf
+
+        def run(x: Any) -> Any:
+            if name == "irfft2d":
+                return tf.signal.irfft2d(tf.signal.rfft2d(x) * 2, length)
+            z = tf.signal.rfft2d(x, length) if name == "rfft2d" else getattr(tf.signal, name)(tf.complex(x, 2 * x))
+            return [tf.abs(z), tf.math.real(z), tf.math.imag(z)]
+
+        return run, [spec(*((None, 6, 10) if known else (None, None, None)))], [[normal(3, 6, 10)], [normal(1, 6, 10)]]
+
+    return build
+
+
+FOURIER_2D = {
+    f"{n} {'static' if k else 'dynamic'} {size or 'whole'}": _fourier_2d(n, k, size)
+    for n in ("rfft2d", "irfft2d", "fft2d", "ifft2d")
+    for k in (True, False)
+    for size in ((None, [4, 9], [8, 6]) if "rfft" in n else (None,))
+}
+PROGRAMS.update(FOURIER_2D)
+
+
+@program
+def rfft2d_into_a_cosine() -> Any:
+    import tensorflow as tf
+
+    return lambda x: tf.math.real(tf.cos(tf.signal.rfft2d(x))), [spec(None, 4, 8)], []
+
+
 @program
 def rfft_of_one_signal() -> Any:
     import tensorflow as tf
@@ -142,6 +173,32 @@ def complex_tensor_transposed() -> Any:
     import tensorflow as tf
 
     return lambda x: tf.abs(tf.transpose(tf.signal.rfft(x))), [spec(None, 8)], []
+
+
+@program
+def tensor_that_grows() -> Any:
+    """What the body asks of a shape differs from round to round."""
+    import tensorflow as tf
+
+    def run(x: Any) -> Any:
+        grow = lambda i, a: (i + 1, tf.concat([a, tf.fill([1, 3], tf.cast(tf.shape(a)[0], a.dtype))], 0))  # noqa: E731
+        shapes = [tf.TensorShape([]), tf.TensorShape([None, 3])]
+        return tf.while_loop(lambda i, _: i < 4, grow, [0, x], shape_invariants=shapes)[1]
+
+    return run, [spec(1, 3)], [[normal(1, 3)]]
+
+
+@program
+def list_that_grows() -> Any:
+    """From the element that an input says, in steps of two: what is left out is zero."""
+    import tensorflow as tf
+
+    def run(start: Any, x: Any) -> Any:
+        items = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=[3])
+        step = lambda i, a: (i + 2, a.write(i, x * tf.cast(i, tf.float32)))  # noqa: E731
+        return tf.while_loop(lambda i, _: i < 6, step, [start, items])[1].stack()
+
+    return run, [spec(dtype="int32"), spec(3)], [[np.asarray(i, np.int32), normal(3)] for i in (0, 3)]
 
 
 def _loop(write: Any, rounds: Any, size: Any) -> Program:

@@ -3,7 +3,7 @@
 import pytest
 
 from graphkit.errors import UnsupportedOperator
-from tests.capture.tf_handlers.flow_programs import FOURIER, LOOPS
+from tests.capture.tf_handlers.flow_programs import FOURIER, FOURIER_2D, LOOPS
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +26,13 @@ def test_scan_equals_tensorflow(compared, name, opset):
     assert compared("flow_programs", name, opset)["error"] < 1e-6
 
 
-@pytest.mark.parametrize("name", [*LOOPS, "list_read_while_it_is_written"])
+@pytest.mark.parametrize("name", [*LOOPS, "list_read_while_it_is_written", "list_that_grows"])
 def test_list_of_a_loop_keeps_its_order_and_length(compared, name):
     assert compared("flow_programs", name)["error"] < 1e-6
+
+
+def test_a_tensor_that_grows_in_a_loop_has_another_shape_in_each_round(compared):
+    assert compared("flow_programs", "tensor_that_grows")["error"] < 1e-6
 
 
 @pytest.mark.parametrize("name", ["mapped", "list written front to back"])
@@ -48,6 +52,18 @@ def test_fourier_transform_equals_tensorflow(compared, name):
     assert compared("flow_programs", name)["error"] < 1e-5
 
 
+@pytest.mark.parametrize("name", FOURIER_2D)
+def test_fourier_transform_of_images_equals_tensorflow(compared, name):
+    assert compared("flow_programs", name)["error"] < 1e-5
+
+
+@pytest.mark.parametrize("name", ["rfft2d static [4, 9]", "irfft2d static [8, 6]", "fft2d static whole"])
+def test_fourier_transform_of_images_of_known_size_needs_no_dft(compared, name):
+    made = compared("flow_programs", name, 13)
+    assert made["error"] < 1e-5
+    assert "DFT" not in made["ops"]
+
+
 @pytest.mark.parametrize("name", ["rfft static 8", "irfft static 16", "fft static whole", "stft static whole"])
 def test_fourier_transform_of_known_length_needs_no_dft(compared, name):
     made = compared("flow_programs", name, 13)
@@ -61,7 +77,10 @@ def test_fourier_transform_of_unknown_length_is_refused_without_dft(compared):
     assert "from opset 17 on" in refused.value.render()
 
 
-@pytest.mark.parametrize(("name", "op"), [("complex_input", "ComplexAbs"), ("complex_tensor_transposed", "RFFT")])
+@pytest.mark.parametrize(
+    ("name", "op"),
+    [("complex_input", "ComplexAbs"), ("complex_tensor_transposed", "RFFT"), ("rfft2d_into_a_cosine", "RFFT2D")],
+)
 def test_complex_tensor_is_refused_where_its_last_axis_would_be_taken_for_another(compared, name, op):
     with pytest.raises(UnsupportedOperator, match=op):
         compared("flow_programs", name)

@@ -26,6 +26,11 @@ def _program(make: Callable[[Any], Any], specs: list[tuple[Any, ...]], *feeds: l
     return build
 
 
+_WORDS = [
+    np.asarray(["1", "a", "", "♠ b", "a"], object),
+    np.asarray(["01", "a", "b", "♠ b", "A"], object),
+]
+_STRINGS: list[tuple[Any, ...]] = [("string", None), ("string", None)]
 _INTEGERS: list[tuple[Any, ...]] = [("int32", None), ("int32", None)]
 _ROWS: list[tuple[Any, ...]] = [("float32", None, 2), ("int32", None)]
 
@@ -33,6 +38,16 @@ PROGRAMS: dict[str, Program] = {
     "floordiv of negative integers": _program(lambda tf: tf.math.floordiv, _INTEGERS, _NEGATIVE),
     "floormod of negative integers": _program(lambda tf: tf.math.floormod, _INTEGERS, _NEGATIVE),
     "truncatemod of negative integers": _program(lambda tf: tf.truncatemod, _INTEGERS, _NEGATIVE),
+    "equal strings": _program(lambda tf: tf.equal, _STRINGS, _WORDS),
+    "not equal strings": _program(lambda tf: tf.not_equal, _STRINGS, _WORDS),
+    "equal strings, broadcast": _program(
+        lambda tf: tf.equal, [("string", None, 1), ("string", None)], [_WORDS[0][:, None], _WORDS[1]]
+    ),
+    "where of truth values": _program(
+        lambda tf: lambda x, y: tf.where(x > 0, y > 0, x > y),
+        [("float32", None, 3), ("float32", 3)],
+        [normal(4, 3), normal(3)],
+    ),
     "one_hot out of range": _program(
         lambda tf: lambda i: tf.one_hot(i, 4), [("int32", None)], [np.asarray([-1, 0, 3, 4, 9], np.int32)]
     ),
