@@ -67,7 +67,7 @@ def test_the_exit_code_is_that_of_the_error(run, pipeline, error, code):
         ),
         (
             "convert m.pt --to trtt",
-            "error[GK212]: Invalid value for '--to': 'trtt' is not one of 'onnx', 'trt'\n"
+            "error[GK212]: Invalid value for '--to': 'trtt' is not one of 'onnx', 'trt', 'saved_model', 'tflite'\n"
             "  try:   graphkit convert --help\n",
         ),
         (

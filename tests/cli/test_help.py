@@ -27,7 +27,8 @@ Commands:
   locate    Find the first tensor at which two models part.
   reduce    Find a smallest part of a model that still fails.
   inspect   Say what a model file is, what it holds and what it costs.
-  check     Say whether a target will build a model, and what stands in the way.
+  check     Say whether a target will build a model, or why not.
+            way.
   hash      Print digests that renaming and reordering do not change.
   diff      Say how two models differ, whatever their values are called.
   textconv  Print a model as text that renaming does not change, for git.
@@ -126,8 +127,9 @@ Usage: graphkit locate [OPTIONS] REF CAND
 
   Find the first tensor at which CAND parts from REF.
 
-  CAND is an ONNX file; REF is one too, or a model as for convert. Exits with
-  0 if they are equal, 1 if the place is found, 2 if they cannot be compared.
+  CAND is an ONNX file, or an engine that convert wrote (with a GPU); REF is
+  an ONNX file, or a model as for convert. Exits with 0 if they are equal, 1
+  if the place is found, 2 if they cannot be compared.
 
 Options:
   --shape X=DIMS        An input's shape: x=batch,3,224,224[:float32].
