@@ -5,8 +5,10 @@ The parent never imports a framework; a file that crashes one is one clear error
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import tempfile
+import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +58,8 @@ class IsolatedSource:
     def capture(self, request: CaptureRequest) -> Model:
         """Capture in the child; see `Source.capture`."""
         target = self._folder / "captured.onnx"
+        # Needed to load the result; its import takes 0.6 s, in which this process would only wait.
+        threading.Thread(target=importlib.import_module, args=("onnx_ir",)).start()
         reply = self._call("capture", **self._opening, request=request.to_json(), target=str(target))
         self.label = reply["label"]
         self.file = target

@@ -48,7 +48,7 @@ def to_onnx(frozen: Frozen, *, opset: int | None, layout: tuple[str, ...] = ()) 
     _standardise(proto)
     layers = tf_paths.Layers.of(frozen.graph, frozen.layers, (node.name for node in log.graph.node))
     left = [*log.unconverted, *tf_unsupported.unknown_ops(proto)]
-    tf_unsupported.refuse(left, _operations(frozen.graph, log.graph), layers, native)
+    tf_unsupported.refuse(left, _operations(frozen.graph, log.graph), layers, frozen.lines, native)
     proto = tf_opset.at_opset(proto, opset)
     _drop_unused_domains(proto)
     model = ir.from_proto(tf_opset.without_weights(proto))

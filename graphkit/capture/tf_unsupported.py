@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graphkit.capture.tf_paths import Layers
 from graphkit.capture.tf_run import Unconverted
 from graphkit.errors import UnsupportedOperator
+from graphkit.model import SourceLine
 
 if TYPE_CHECKING:
     import onnx
@@ -35,12 +37,21 @@ _REMEDIES = (
 _OTHERWISE = "write it in other operators, or convert the part of the model without it"
 
 
-def refuse(unconverted: Iterable[Unconverted], operations: Mapping[str, str], layers: Layers, opset: int) -> None:
+def refuse(
+    unconverted: Iterable[Unconverted],
+    operations: Mapping[str, str],
+    layers: Layers,
+    lines: Mapping[str, SourceLine],
+    opset: int,
+) -> None:
     """Refuse a graph of which anything was left untranslated.
 
     Args:
         unconverted: The nodes that tf2onnx left.
         operations: The op of each operation of the graph, by name: ops are named as they are there.
+        layers: Which layer an operation belongs to.
+        lines: The user's line for operations, where it is known.
+        opset: The opset that was asked for.
 
     Raises:
         UnsupportedOperator: there is at least one; it lists every op.
@@ -54,7 +65,7 @@ def refuse(unconverted: Iterable[Unconverted], operations: Mapping[str, str], la
         if left.reason:
             reasons.setdefault(op, left.reason)
     if places:
-        raise _error(places, reasons, opset)
+        raise _error(places, reasons, lines, opset)
 
 
 def unknown_ops(proto: onnx.ModelProto) -> list[Unconverted]:
@@ -89,7 +100,9 @@ def _has(onnx: Any, domain: str, op: str, version: int) -> bool:
     return True
 
 
-def _error(places: dict[str, dict[str, str]], reasons: dict[str, str], opset: int) -> UnsupportedOperator:
+def _error(
+    places: dict[str, dict[str, str]], reasons: dict[str, str], lines: Mapping[str, SourceLine], opset: int
+) -> UnsupportedOperator:
     names = sorted(places)
     listed = [
         {
@@ -97,6 +110,7 @@ def _error(places: dict[str, dict[str, str]], reasons: dict[str, str], opset: in
             "count": len(places[op]),
             "layers": sorted({path for path in places[op].values() if path}),
             "nodes": sorted(places[op]),
+            "lines": sorted({str(replace(lines[name], module="")) for name in places[op] if name in lines}),
             "reason": reasons.get(op),
             "remedy": _remedy(op),
         }
@@ -121,11 +135,9 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def _place(entry: dict[str, Any]) -> str:
-    layers, nodes = entry["layers"], entry["nodes"]
-    if layers:
-        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
-        return ", ".join(f"`{layer}`" for layer in layers[:3]) + more
-    return f"node `{nodes[0]}`"
+    places = entry["lines"] or [f"`{layer}`" for layer in entry["layers"]]
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return ", ".join(places[:3]) + more if places else f"node `{entry['nodes'][0]}`"
 
 
 def _remedy(op: str) -> str:
