@@ -58,14 +58,18 @@ def refuse(
     """
     places: dict[str, dict[str, str]] = defaultdict(dict)
     reasons: dict[str, str] = {}
+    own: dict[str, SourceLine] = {}
     for left in unconverted:
         name = layers.operation(left.name) or left.name
         op = operations.get(name) or left.op or "an operator"
         places[op][name] = layers.path(name)
+        line = lines.get(left.name) or lines.get(name)
+        if line is not None:
+            own[name] = replace(line, module="")
         if left.reason:
             reasons.setdefault(op, left.reason)
     if places:
-        raise _error(places, reasons, lines, opset)
+        raise _error(places, reasons, own, opset)
 
 
 def unknown_ops(proto: onnx.ModelProto) -> list[Unconverted]:
@@ -110,7 +114,7 @@ def _error(
             "count": len(places[op]),
             "layers": sorted({path for path in places[op].values() if path}),
             "nodes": sorted(places[op]),
-            "lines": sorted({str(replace(lines[name], module="")) for name in places[op] if name in lines}),
+            "lines": sorted({str(lines[name]) for name in places[op] if name in lines}),
             "reason": reasons.get(op),
             "remedy": _remedy(op),
         }
@@ -131,7 +135,7 @@ def _error(
 def _line(entry: dict[str, Any]) -> str:
     times = f", {entry['count']} times" if entry["count"] > 1 else ""
     reason = f" ({entry['reason']})" if entry["reason"] else ""
-    return f"{entry['op']}{times}, in {_place(entry)}{reason}: {entry['remedy']}"
+    return f"{entry['op']}{times}, at {_place(entry)}{reason}: {entry['remedy']}"
 
 
 def _place(entry: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from graphkit.errors import (
     ShapeMismatch,
     ShapeMissing,
     UnknownName,
+    UnsupportedOperator,
 )
 from graphkit.model import provenance
 from graphkit.shapes import DimRange, TensorSpec, parse_shape
@@ -395,3 +396,14 @@ def test_arguments_behind_a_star_are_numbered(onnx_run):
     assert [i.name for i in model.signature.inputs] == ["parts_0", "parts_1"]
     rows = np.ones((3, 2), np.float32)
     agree(source, model, onnx_run, {"parts_0": 5 * rows, "parts_1": rows})
+
+
+def test_an_operator_without_translation_points_at_the_users_line():
+    @tf.function(input_signature=[tf.TensorSpec((4, 4), tf.float32, name="x")])
+    def decomposed(x):
+        return tf.linalg.svd(x)[0]
+
+    with pytest.raises(UnsupportedOperator) as caught:
+        recognise(decomposed, CaptureRequest()).capture(CaptureRequest())
+    line = decomposed.python_function.__code__.co_firstlineno + 2
+    assert f"test_tf_objects.py:{line} in decomposed" in (caught.value.where or "")

@@ -33,3 +33,13 @@ def test_transposed_convolution_equals_tensorflow(compared, name):
 @pytest.mark.parametrize("opset", [13, 18])
 def test_batch_norm_with_statistics_and_gradients_equals_tensorflow(compared, name, opset):
     assert compared("window_programs", name, opset)["error"] < 1e-5
+
+
+def test_convolution_with_a_kernel_of_unknown_size_equals_tensorflow(compared):
+    assert compared("window_programs", "kernel_of_free_size")["error"] < 1e-5
+
+
+def test_a_quantised_kernel_stands_right_before_its_transposed_convolution(compared):
+    made = compared("window_programs", "quantised_transposed")
+    assert made["error"] < 1e-5
+    assert made["ops"]["Transpose"] == 2  # of the input and the output

@@ -108,6 +108,31 @@ def _transposed(stride: int, known: bool, size: int) -> Program:
     return build
 
 
+def kernel_of_free_size() -> Any:
+    """Not even its channels are known."""
+    import tensorflow as tf
+
+    def run(x: Any, kernel: Any, around: Any) -> Any:
+        return tf.nn.conv2d(x, tf.pad(kernel, around), 1, "VALID")
+
+    specs = [spec(None, 8, 8, 3), spec(3, 3, 3, 5), spec(4, 2, dtype="int32")]
+    return run, specs, [[normal(2, 8, 8, 3), normal(3, 3, 3, 5, seed=1), np.zeros((4, 2), np.int32)]]
+
+
+def quantised_transposed() -> Any:
+    import tensorflow as tf
+
+    kernel = normal(3, 3, 2, 4, seed=1)
+
+    def run(x: Any) -> Any:
+        weights = tf.quantization.quantize_and_dequantize_v2(tf.constant(kernel), -3.0, 3.0, range_given=True)
+        return tf.nn.conv2d_transpose(x, weights, [2, 11, 9, 2], 2, "VALID")
+
+    return run, [spec(2, 5, 4, 4)], [[normal(2, 5, 4, 4)]]
+
+
+PROGRAMS |= {"kernel_of_free_size": kernel_of_free_size, "quantised_transposed": quantised_transposed}
+
 TRANSPOSED = {
     "transposed conv of unknown size": _transposed(2, False, 0),
     "transposed conv of known size": _transposed(2, True, 0),
