@@ -15,7 +15,7 @@ from graphkit.errors import BadOption
 COMMAND_LINE_ONLY = frozenset(
     {
         "trust", "model", "data", "check", "output", "junit", "markdown", "save-inputs", "save-certificate",
-        "certificate", "plot", "json", "quiet", "verbose",
+        "certificate", "plot", "sarif", "partition", "explain", "json", "quiet", "verbose",
     }
 )  # fmt: skip
 """A folder that was downloaded may hold a configuration file: it must not decide that code is run (`--trust`,

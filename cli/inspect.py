@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from graphkit.analyze.inspection import Inspection
     from graphkit.report.inspect_tables import Rows
+    from graphkit.support.readiness import Readiness
 
 _MOST_COLUMNS = 120
 
@@ -56,12 +57,21 @@ def inspect(
 
     found = look_at(model, _sizes(dims))
     parts = list(_parts(found, by, layers, top, number, find, weights))
+    ready = _readiness(found) if as_json or not parts else ()
     if as_json:
-        click.echo(report.to_json(found, {part.key: part.to_json() for part in parts}))
+        click.echo(report.to_json(found, {part.key: part.to_json() for part in parts}, ready))
     elif parts:
         click.echo("\n\n".join(part.to_text() for part in parts))
     else:
-        click.echo(report.to_text(found, min(_columns(), _MOST_COLUMNS)))
+        click.echo(report.to_text(found, min(_columns(), _MOST_COLUMNS), ready))
+
+
+def _readiness(found: Inspection) -> tuple[Readiness, ...]:
+    if found.graph is None:
+        return ()
+    from graphkit.support.readiness import readiness
+
+    return readiness(found.graph.view, found.graph.table)
 
 
 def _columns() -> int:

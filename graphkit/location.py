@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,8 @@ from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, RunnableSource
 from graphkit.capture.taps import Tap, TappedSource
 from graphkit.engine import builder, sidecar
-from graphkit.errors import BadOption, CorruptFile, ExtraMissing, FileMissing, GpuRequired, Refused
-from graphkit.model import INLINE_LIMIT, Model, file_sha256, load
+from graphkit.errors import BadOption, ExtraMissing, GpuRequired, Refused
+from graphkit.model import Model, load
 from graphkit.parity import runners
 from graphkit.parity.aligned import aligned
 from graphkit.parity.by_value import Run, part
@@ -185,8 +184,8 @@ def _in_engine(reference: Any, path: Path, asked: CaptureRequest) -> Location:
         raise ExtraMissing(
             f"{path.name} cannot be run here: {side.lacks}", remedy="graphkit doctor says what to install"
         )
-    file = path.with_name(f"{path.name}.onnx")
-    model = _graph_of(path, file)
+    file = sidecar.graph_of(path)
+    model = load(file)
     found = locate(reference, file, asked)
     if found.status != "equal":
         return replace(
@@ -201,23 +200,6 @@ def _in_engine(reference: Any, path: Path, asked: CaptureRequest) -> Location:
         located = localize_marked(model, run, _trials(plans, points, asked, given), (_label(file.name), side.label))
     said = (f"{file.name} is equal to {found.reference}", *([_TF32] if inner.engine.tf32 else []))
     return replace(located, notes=(*found.notes, *said, *located.notes))
-
-
-def _graph_of(engine: Path, file: Path) -> Model:
-    """The graph beside an engine, if it is the one that was built.
-
-    Raises:
-        FileMissing: it is not there. CorruptFile: it is another one.
-    """
-    again = "put the files that convert wrote into one folder, or convert again"
-    if not file.is_file():
-        raise FileMissing(f"{file.name}, which {engine.name} was built from, is not beside it", remedy=again)
-    model = load(file)
-    facts = json.loads(sidecar.path_for(engine).read_text(encoding="utf-8"))
-    # Large weights are in a file of their own, whose name differs from the one that was built from.
-    if model.weight_bytes < INLINE_LIMIT and file_sha256(file) != facts["model"].get("sha256"):
-        raise CorruptFile(f"{file.name} is not the graph that {engine.name} was built from", remedy=again)
-    return model
 
 
 _DTYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}

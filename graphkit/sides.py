@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from graphkit.capture.options import only, refuse_others
 from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, RunnableSource, check_dims
+from graphkit.engine import plan
 from graphkit.errors import (
     BadOption,
     Lacking,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from graphkit.engine.builder import Engine
     from graphkit.engine.plan import Plan
 
-_MAGIC = (b"vtrt", b"ftrt")
 _BUILDERS = {"tensorrt-rtx": "rtx", "tensorrt": "tensorrt"}
 _PYTHON_NUMBERS = {"int": "int64", "float": "float64"}
 
@@ -201,10 +201,7 @@ def _object_name(target: Any) -> str:
 
 def is_engine(target: Any) -> bool:
     """Whether a target is the path of an engine file."""
-    if not isinstance(target, str | Path) or not Path(target).is_file():
-        return False
-    with Path(target).open("rb") as file:
-        return file.read(4) in _MAGIC
+    return isinstance(target, str | Path) and plan.is_engine(Path(target))
 
 
 def _refuse_idle(request: CaptureRequest, sources: Sequence[Any]) -> None:
@@ -313,7 +310,7 @@ def listed(specs: Sequence[TensorSpec]) -> str:
 
 def _engine(path: Path, name: str, trust: bool) -> Side:
     """An engine is a program: only one that graphkit built, as its description says, is run without `--trust`."""
-    from graphkit.engine import builder, plan
+    from graphkit.engine import builder
 
     header = plan.read(path)
     digest = file_sha256(path)

@@ -298,7 +298,7 @@ def test_an_engine_without_its_graph_or_beside_another_one_is_refused(built):
     with pytest.raises(CorruptFile, match=r"m\.engine\.onnx is not the graph that m\.engine was built from"):
         locate(graph, engine)
     reference = graph.rename(graph.with_name("reference.onnx"))
-    with pytest.raises(FileMissing, match=r"m\.engine\.onnx, which m\.engine was built from"):
+    with pytest.raises(FileMissing, match=r"m\.engine\.onnx, which was written with m\.engine"):
         locate(reference, engine)
 
 

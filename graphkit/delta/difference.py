@@ -42,6 +42,7 @@ def diff(
 
     Args:
         a, b: Each an ONNX file, a `Model` or `ModelView`, or anything that `convert` takes, which is captured first.
+            Of an engine it is the ONNX file beside it, which it was built from: its own layers show on a GPU only.
         ignore: What does not count: `names` of inputs, outputs and symbols, `doc` (producer, metadata), `order` of
             inputs and outputs, `constants` (values of weights), `opset`.
         weights: Whether changed weights are read and measured; if not, only that they changed is said.
@@ -76,7 +77,11 @@ def view_of(model: Model | ModelView | Path | str | Any, request: CaptureRequest
         return of(model)
     from graphkit.capture.registry import recognise
     from graphkit.capture.request import CaptureRequest
+    from graphkit.engine.plan import is_engine
+    from graphkit.engine.sidecar import graph_of
 
+    if isinstance(model, str | Path) and is_engine(Path(model)):
+        return read(graph_of(Path(model)))
     if isinstance(model, str | Path) and _is_onnx(Path(model)):
         return read(model)
     request = request or CaptureRequest()

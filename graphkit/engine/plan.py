@@ -33,6 +33,14 @@ class Plan:
     size_ok: bool | None
 
 
+def is_engine(path: Path) -> bool:
+    """Whether a file begins as an engine does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in _KINDS
+
+
 _KINDS: dict[bytes, Literal["tensorrt-rtx", "tensorrt"]] = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt"}
 
 # Bits of the byte at 32 in a TensorRT-RTX engine, measured on engines of 1.7.1 that were built for one target each.

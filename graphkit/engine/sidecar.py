@@ -10,6 +10,8 @@ from typing import Any
 import graphkit
 from graphkit import atomic
 from graphkit.engine.builder import BuildRequest, Engine
+from graphkit.errors import CorruptFile, FileMissing
+from graphkit.model import INLINE_LIMIT, file_sha256, load
 
 SCHEMA = "graphkit.engine/1"
 
@@ -17,6 +19,24 @@ SCHEMA = "graphkit.engine/1"
 def path_for(engine: Path) -> Path:
     """`m.engine` -> `m.engine.json`."""
     return engine.with_name(f"{engine.name}.json")
+
+
+def graph_of(engine: Path) -> Path:
+    """The ONNX file beside an engine, if it is the one that was built.
+
+    Raises:
+        FileMissing: it, or the engine's description, is not there. CorruptFile: it is another one.
+    """
+    again = "put the files that convert wrote into one folder, or convert again"
+    file = engine.with_name(f"{engine.name}.onnx")
+    for needed in (file, path_for(engine)):
+        if not needed.is_file():
+            raise FileMissing(f"{needed.name}, which was written with {engine.name}, is not beside it", remedy=again)
+    facts = json.loads(path_for(engine).read_text(encoding="utf-8"))
+    # Large weights are in a file of their own, whose name differs from the one that was built from.
+    if load(file).weight_bytes < INLINE_LIMIT and file_sha256(file) != facts["model"].get("sha256"):
+        raise CorruptFile(f"{file.name} is not the graph that {engine.name} was built from", remedy=again)
+    return file
 
 
 def write(engine: Engine, request: BuildRequest) -> Path:

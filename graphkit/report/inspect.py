@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graphkit.analyze.polynomial import Size
     from graphkit.analyze.summary import Figure, GraphSummary
     from graphkit.shapes import TensorSpec
+    from graphkit.support.readiness import Readiness
 
 SCHEMA = "graphkit.inspect/1"
 
@@ -24,10 +25,10 @@ _LONG = 130
 """Characters of a polynomial that is shown; a longer one stands in the JSON."""
 
 
-def to_text(found: Inspection, width: int = 100) -> str:
+def to_text(found: Inspection, width: int = 100, ready: Iterable[Readiness] = ()) -> str:
     """The inspection on one screen: a name a line, and what is known. Each figure says how it is known."""
     lines = [f"{found.file}  {found.kind}, {bytes_text(found.size)}"]
-    rows = list(_rows(found))
+    rows = [*_rows(found), *_readiness(ready)]
     indent = 4 + max(len(name) for name, _ in rows)
     for name, value in rows:
         head = f"  {name}".ljust(indent)
@@ -38,9 +39,9 @@ def to_text(found: Inspection, width: int = 100) -> str:
     return "\n".join(map(printable, lines))
 
 
-def to_json(found: Inspection, sections: Mapping[str, Any]) -> str:
+def to_json(found: Inspection, sections: Mapping[str, Any], ready: Iterable[Readiness] = ()) -> str:
     """The inspection as strict JSON; the same file gives the same bytes."""
-    content = {"schema": SCHEMA, **_content(found), **sections}
+    content = {"schema": SCHEMA, **_content(found), "readiness": [each.to_json() for each in ready], **sections}
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -70,6 +71,16 @@ def _rows(found: Inspection) -> Iterator[tuple[str, str]]:
         yield from _structure(summary)
     for note in found.notes:
         yield "note", note
+
+
+def _readiness(ready: Iterable[Readiness]) -> Iterator[tuple[str, str]]:
+    each = list(ready)
+    free = [r.name for r in each if not r.in_the_way]
+    said = [str(r) for r in each if r.in_the_way]
+    if free:
+        said.append(f"{', '.join(free)}: no rule stands in the way")
+    if said:
+        yield "readiness", f"{'; '.join(said)} [by rules; graphkit check asks the library]"
 
 
 def _side(name: str, specs: tuple[TensorSpec, ...] | None) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,6 @@ Commands:
   reduce    Find a smallest part of a model that still fails.
   inspect   Say what a model file is, what it holds and what it costs.
   check     Say whether a target will build a model, or why not.
-            way.
   hash      Print digests that renaming and reordering do not change.
   diff      Say how two models differ, whatever their values are called.
   textconv  Print a model as text that renaming does not change, for git.

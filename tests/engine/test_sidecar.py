@@ -6,10 +6,11 @@ from importlib.util import find_spec
 
 import pytest
 
+import graphkit as gk
 from graphkit.engine import sidecar
 from graphkit.engine.builder import BuildRequest
 from graphkit.engine.rtx import RtxBuilder
-from graphkit.errors import CannotWrite
+from graphkit.errors import CannotWrite, CorruptFile, FileMissing
 from graphkit.shapes import DimRange
 
 pytestmark = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
@@ -56,3 +57,16 @@ def test_a_folder_in_its_place_is_refused(built):
     sidecar.path_for(engine.path).mkdir()
     with pytest.raises(CannotWrite):
         sidecar.write(engine, request)
+
+
+def test_the_graph_that_an_engine_was_built_from_is_found_and_checked(built, cnn, tmp_path):
+    engine, request = built
+    with pytest.raises(FileMissing, match=r"m\.engine\.onnx"):
+        sidecar.graph_of(engine.path)
+    sidecar.write(engine, request)
+    cnn.save(tmp_path / "m.engine.onnx")
+    assert sidecar.graph_of(engine.path) == tmp_path / "m.engine.onnx"
+    assert gk.diff(engine.path, tmp_path / "m.engine.onnx").empty
+    (tmp_path / "m.engine.onnx").write_bytes((tmp_path / "m.engine.onnx").read_bytes() + b"\x1a\x00")
+    with pytest.raises(CorruptFile, match="is not the graph"):
+        gk.diff(engine.path, engine.path)

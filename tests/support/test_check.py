@@ -202,10 +202,13 @@ def test_a_shape_that_is_given_counts(tmp_path):
     assert gk.check(path, CheckRequest("trt", CaptureRequest(shapes=shapes))).answer == "yes"
 
 
-@rtx
-def test_a_range_for_a_dimension_that_is_nowhere_is_refused(tmp_path):
+@pytest.mark.parametrize("target", ["trt", "ort"])
+def test_what_does_not_fit_the_file_is_refused(tmp_path, target):
+    path = case("dynamic batch", tmp_path)
     with pytest.raises(UnknownName, match="seq"):
-        gk.check(case("dynamic batch", tmp_path), CheckRequest("rtx", CaptureRequest(dims=(DimRange("seq", 1, 2, 3),))))
+        gk.check(path, CheckRequest(target, CaptureRequest(dims=(DimRange("seq", 1, 2, 3),))))
+    with pytest.raises(BadOption, match="submodule"):
+        gk.check(path, CheckRequest(target, CaptureRequest(submodule="head")))
 
 
 def test_hidden_findings_count_all_the_same(tmp_path):
@@ -222,6 +225,27 @@ def test_a_cycle_is_an_error_and_no_hang(tmp_path):
     made = model([node("Add", "x b", "a"), node("Relu", "a", "b")], ["x f32 2"], ["b f32 2"])
     with pytest.raises(CorruptFile, match="cycle"):
         gk.check(save(made, tmp_path / "m.onnx"), "trt")
+
+
+def test_functions_that_expand_without_limit_are_refused(tmp_path):
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
+    bodies = [[node("Relu", "a", "b")]]
+    bodies += [[node(f"F{i}", "a", "t", domain="f"), node(f"F{i}", "t", "b", domain="f")] for i in range(30)]
+    functions = [helper.make_function("f", f"F{i}", ["a"], ["b"], body, opsets) for i, body in enumerate(bodies)]
+    made = model([node("F30", "x", "y", domain="f")], ["x f32 2"], ["y f32 2"], domains={"f": 1}, functions=functions)
+    with pytest.raises(CorruptFile, match=r"1.07e\+09 nodes"):
+        gk.check(save(made, tmp_path / "m.onnx"), "trt")
+
+
+def test_branches_inside_branches_are_no_hang(tmp_path):
+    inner = helper.make_graph([node("Relu", "x", "o0")], "g", [], [value("o0 f32 2")])
+    for i in range(1, 20):
+        other = helper.make_graph([node("Neg", "x", f"z{i}")], "e", [], [value(f"z{i} f32 2")])
+        made = node("If", "c", f"o{i}", then_branch=inner, else_branch=other)
+        inner = helper.make_graph([made], "g", [], [value(f"o{i} f32 2")])
+    nodes = [*inner.node, node("Identity", "o19", "y")]
+    path = save(model(nodes, ["c bool", "x f32 2"], ["y f32 2"]), tmp_path / "m.onnx")
+    assert gk.check(path, "trt").answer == "yes"
 
 
 def test_the_same_request_gives_the_same_json(tmp_path):
@@ -288,3 +312,21 @@ def test_a_model_without_errors_is_one_part(tmp_path):
     path = case("if same", tmp_path)
     (part,) = gk.check(path, CheckRequest("trt", partition=tmp_path / "parts")).partitions
     assert (part.nodes, part.inputs, part.outputs, part.problem) == (1, ("c", "x"), ("y",), None)
+
+
+@rtx
+def test_a_part_computes_sizes_again_instead_of_taking_a_shape(tmp_path):
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Slice", "s zero one", "n"),
+        node("Reshape", "x four", "r"),
+        node("Det", "r", "d"),
+        node("Concat", "n minus", "t", axis=0),
+        node("Reshape", "d t", "y"),
+    ]
+    weights = {"zero": np.array([0]), "one": np.array([1]), "minus": np.array([-1]), "four": np.array([-1, 2, 2])}
+    made = model(nodes, ["x f32 batch,4"], ["y f32 batch,k"], weights=weights)
+    result = gk.check(save(made, tmp_path / "m.onnx"), CheckRequest("rtx", partition=tmp_path / "parts"))
+    last = result.partitions[-1]
+    assert (last.inputs, last.outputs, last.problem) == (("x", "d"), ("y",), None)
+    assert "GKC121" not in codes(gk.check(tmp_path / "parts" / last.file, "rtx"))
