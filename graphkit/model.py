@@ -253,7 +253,7 @@ def check_external_data(graph: ir.Model, folder: Path) -> None:
             continue
         location = str(tensor.location)
         if location not in sizes:
-            sizes[location] = _size_inside(location, folder, str(tensor.name))
+            sizes[location] = size_inside(location, folder, str(tensor.name))
         end = (tensor.offset or 0) + (tensor.length if tensor.length is not None else tensor.nbytes)
         if end > sizes[location]:
             raise CorruptFile(
@@ -262,7 +262,8 @@ def check_external_data(graph: ir.Model, folder: Path) -> None:
             )
 
 
-def _size_inside(location: str, folder: Path, tensor: str) -> int:
+def size_inside(location: str, folder: Path, tensor: str) -> int:
+    """Bytes of an external weights file; raises `UnsafePath` or `FileMissing` unless it is a plain file in `folder`."""
     parts = Path(location).parts
     if "\0" in location or Path(location).is_absolute() or ".." in parts or not parts:
         raise UnsafePath(f"weight `{tensor}` lies outside the model's folder: {location!r}", remedy=_TOGETHER)

@@ -45,7 +45,7 @@ def _once(found: tuple[Stored, ...]) -> tuple[Stored, ...]:
 
 
 def _entries(data: bytes) -> Iterator[Stored]:
-    from graphkit.analyze.tensorflow_files import _dtype, _shape
+    from graphkit.analyze.tensorflow_files import dtype_of, shape_of
 
     _, at = wire.varint(data, len(data) - _FOOTER)  # the handle of the metaindex comes first
     _, at = wire.varint(data, at)
@@ -55,9 +55,9 @@ def _entries(data: bytes) -> Iterator[Stored]:
             if not name or any(part in name for part in _NO_WEIGHTS) or "/.OPTIMIZER_SLOT/" in name:
                 continue
             entry = wire.collect(data, *span, {1: frozenset((VARINT,)), 2: frozenset((LEN,))})
-            shape = _shape(data, *entry[2][-1][1:3]) if 2 in entry else ()
+            shape = shape_of(data, *entry[2][-1][1:3]) if 2 in entry else ()
             dims = tuple(size for size in shape or () if isinstance(size, int))
-            yield Stored(name.removesuffix(_SUFFIX), _dtype(wire.integer(entry, 1)) or "unknown", dims)
+            yield Stored(name.removesuffix(_SUFFIX), dtype_of(wire.integer(entry, 1)) or "unknown", dims)
 
 
 def _block(data: bytes, handle: int) -> Iterator[tuple[bytes, tuple[int, int]]]:

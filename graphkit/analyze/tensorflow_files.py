@@ -30,7 +30,7 @@ _NO_COST = ("cost and memory are those of its ONNX (graphkit convert)",)
 def look_at(path: Path, head: bytes) -> Inspection | None:
     """What a file or folder of TensorFlow's is; None if it is none. Raises: `CorruptFile`, `FileMissing`,
     `UnknownFormat`."""
-    kind = tf_file._kind_of_folder(path) if path.is_dir() else tf_file._kind_of_file(path, head)
+    kind = tf_file.kind_of_folder(path) if path.is_dir() else tf_file.kind_of_file(path, head)
     if kind in ("keras", "keras_h5"):
         from graphkit.analyze.keras_file import look_at as look_at_keras
 
@@ -120,10 +120,10 @@ def _type_and_shape(data: bytes, attributes: _Attributes) -> tuple[str | None, S
     shape: Shape | None = None
     if "dtype" in attributes:
         found = wire.collect(data, *attributes["dtype"], _ATTRIBUTE)
-        dtype = _dtype(wire.integer(found, 6))
+        dtype = dtype_of(wire.integer(found, 6))
     if "shape" in attributes:
         found = wire.collect(data, *attributes["shape"], _ATTRIBUTE)
-        shape = _shape(data, *found[7][-1][1:3]) if 7 in found else None
+        shape = shape_of(data, *found[7][-1][1:3]) if 7 in found else None
     return dtype, shape
 
 
@@ -132,16 +132,17 @@ def _constant(data: bytes, name: str, span: tuple[int, int]) -> Stored:
     if 8 not in found:
         raise wire.WireError(f"the constant `{name}` has no value", span[0])
     tensor = wire.collect(data, *found[8][-1][1:3], _TENSOR)
-    shape = _shape(data, *tensor[2][-1][1:3]) if 2 in tensor else ()
+    shape = shape_of(data, *tensor[2][-1][1:3]) if 2 in tensor else ()
     dims = tuple(size for size in shape or () if isinstance(size, int))
-    return Stored(name, _dtype(wire.integer(tensor, 1)) or "unknown", dims)
+    return Stored(name, dtype_of(wire.integer(tensor, 1)) or "unknown", dims)
 
 
-def _dtype(code: int) -> str | None:
+def dtype_of(code: int) -> str | None:
+    """The name of TensorFlow's `DataType` number."""
     return (_DTYPES[code % 100] or None) if 0 < code % 100 < len(_DTYPES) else None  # above 100: by reference
 
 
-def _shape(data: bytes, start: int, stop: int) -> Shape | None:
+def shape_of(data: bytes, start: int, stop: int) -> Shape | None:
     """A TensorShapeProto; -1 is a size that is not known."""
     found = wire.collect(data, start, stop, {2: _BYTES, 3: _NUMBER})
     if wire.integer(found, 3):
@@ -216,7 +217,7 @@ def _signature(data: bytes, start: int, stop: int) -> tuple[str, _Sides]:
         for _, a, b, _ in content.get(number, ()):
             entry = wire.collect(data, a, b, _ENTRY)
             info = wire.collect(data, *entry[2][-1][1:3], _TENSOR_INFO) if 2 in entry else {}
-            shape = _shape(data, *info[3][-1][1:3]) if 3 in info else None
-            specs.append(TensorSpec(wire.string(data, entry, 1), _dtype(wire.integer(info, 2)), shape))
+            shape = shape_of(data, *info[3][-1][1:3]) if 3 in info else None
+            specs.append(TensorSpec(wire.string(data, entry, 1), dtype_of(wire.integer(info, 2)), shape))
         sides.append(tuple(sorted(specs, key=lambda spec: spec.name)))
     return wire.string(data, pair, 1), (sides[0], sides[1])

@@ -29,7 +29,7 @@ def recognise(path: Path, head: bytes, request: CaptureRequest) -> Source | None
         CorruptFile: damaged, as far as can be seen from outside. `FileMissing`: a part of a SavedModel is not there.
         UnknownFormat: a SavedModel as text.
     """
-    kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path, head)
+    kind = kind_of_folder(path) if path.is_dir() else kind_of_file(path, head)
     if kind is None:
         return None
     spec = {"file": str(path.resolve()), "kind": kind}
@@ -43,7 +43,8 @@ def versions_in(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name))
 
 
-def _kind_of_folder(path: Path) -> str | None:
+def kind_of_folder(path: Path) -> str | None:
+    """`saved_model`, or None; raises where a SavedModel is there in part or as text."""
     if (path / "saved_model.pb").is_file() or versions_in(path):
         return "saved_model"
     if (path / "saved_model.pbtxt").is_file():
@@ -55,7 +56,8 @@ def _kind_of_folder(path: Path) -> str | None:
     return None
 
 
-def _kind_of_file(path: Path, head: bytes) -> str | None:
+def kind_of_file(path: Path, head: bytes) -> str | None:
+    """`keras`, `keras_h5` or `graph_def`, by content; else None."""
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "keras_h5"
     if head.startswith(b"PK\x03\x04"):

@@ -32,7 +32,7 @@ def check(reply: Reply, model: Model, title: str) -> None:
                 remedy="make it a constant of the model, or compute the shape from another input's shape",
             )
         case "refused":
-            reasons = [_reason(error, title) for error in reply["errors"]] or [reply["reason"]]
+            reasons = [reason_of(error, title) for error in reply["errors"]] or [reply["reason"]]
             raise TargetUnsupported(
                 f"{title} cannot take the model: {reasons[0]}",
                 details=tuple(reasons[1:]),
@@ -103,10 +103,10 @@ def _find(error: Mapping[str, Any], model: Model) -> ir.Node | None:
 def _line(error: Mapping[str, Any], node: ir.Node | None, title: str) -> str:
     label = node_label(node) if node is not None else f"{error['name'] or 'node'} ({error['operator']})"
     source = node_source(node)
-    return f"{label}: {_reason(error, title)}" + (f", from {source}" if source else "")
+    return f"{label}: {reason_of(error, title)}" + (f", from {source}" if source else "")
 
 
-def _reason(error: Mapping[str, Any], title: str) -> str:
+def reason_of(error: Mapping[str, Any], title: str) -> str:
     """What the parser means; it quotes a C++ assertion: `false`, `x && "why"`, `Assertion failed: x: why`."""
     text = str(error["reason"]).strip()
     if "Plugin not found" in text or (text in ("", "false") and error["code"] == "UNSUPPORTED_NODE"):
@@ -122,7 +122,7 @@ def _facts(error: Mapping[str, Any], node: ir.Node | None, title: str) -> dict[s
         "name": node.name if node is not None else error["name"],
         "operator": error["operator"],
         "code": error["code"],
-        "reason": _reason(error, title),
+        "reason": reason_of(error, title),
         "functions": error["functions"],
         "source": node_source(node),
     }

@@ -24,26 +24,27 @@ class RtxBuilder:
 
     def warm_up(self) -> None:
         if self.available() is None:
-            _library().worker.start()
+            library().worker.start()
             prover().start()
 
     def check(self, request: BuildRequest) -> None:
         builder.check(self, request)
         if request.compute_capabilities:
-            _check_capabilities(request.compute_capabilities, _library())
+            check_capabilities(request.compute_capabilities, library())
 
     def build(self, request: BuildRequest, output: Path, *, durable: bool = True) -> Engine:
         self.check(request)
-        return builder.build(_library(), request, output, durable)
+        return builder.build(library(), request, output, durable)
 
     def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
         lacks = self.available()
         if lacks is not None:
             raise lacks
-        return builder.run(_library(), engine, inputs)
+        return builder.run(library(), engine, inputs)
 
 
-def _library() -> Library:
+def library() -> Library:
+    """TensorRT-RTX as a library in its child."""
     worker = isolate.worker(
         "TensorRT-RTX",
         preload=(
@@ -57,7 +58,8 @@ def _library() -> Library:
     return Library("TensorRT-RTX", "tensorrt-rtx", True, worker)
 
 
-def _check_capabilities(asked: tuple[str, ...], library: Library) -> None:
+def check_capabilities(asked: tuple[str, ...], library: Library) -> None:
+    """Refuse compute capabilities that the installed release does not build for."""
     known: list[str] = library.worker.call("graphkit.engine.trt_child:known_capabilities")
     for capability in asked:
         if not re.fullmatch(r"[0-9]+\.[0-9]", capability) or capability not in known:

@@ -29,7 +29,7 @@ class TensorRTBuilder:
 
     def warm_up(self) -> None:
         if self.available() is None:
-            _library().worker.start()
+            library().worker.start()
             prover().start()
 
     def check(self, request: BuildRequest) -> None:
@@ -44,16 +44,17 @@ class TensorRTBuilder:
 
     def build(self, request: BuildRequest, output: Path, *, durable: bool = True) -> Engine:
         self.check(request)
-        return builder.build(_library(), request, output, durable)
+        return builder.build(library(), request, output, durable)
 
     def run(self, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
         lacks = self.available()
         if lacks is not None:
             raise lacks
-        return builder.run(_library(), engine, inputs)
+        return builder.run(library(), engine, inputs)
 
 
-def _library() -> Library:
+def library() -> Library:
+    """TensorRT as a library in its child."""
     worker = isolate.worker(
         "TensorRT",
         preload=("tensorrt", "polygraphy.backend.trt", "graphkit.engine.trt_child"),

@@ -45,7 +45,7 @@ def build(
     """
     session = open_session(rtx)
     started = time.perf_counter()
-    parsed = _parse(session, model_path)
+    parsed = parse(session, model_path)
     if isinstance(parsed, dict):
         return parsed
     refusal = _refuse_io(session, parsed[1], profile)
@@ -100,7 +100,8 @@ Network = tuple[Any, Any, Any]
 """Builder, network and parser, as Polygraphy hands them on: the parser crashes if its network is collected."""
 
 
-def _parse(session: Session, model_path: str) -> Network | Reply:
+def parse(session: Session, model_path: str) -> Network | Reply:
+    """The network that the parser makes of a file, or what it refuses."""
     from polygraphy.backend.trt import network_from_onnx_path
     from polygraphy.exception import PolygraphyException
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from graphkit.report.github import _data, _property
+from graphkit.report.github import escaped_data, escaped_property
 from graphkit.report.wording import printable
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def to_annotations(result: CheckResult) -> str:
 
 
 def _command(level: str, text: str, **properties: str) -> str:
-    shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    return f"::{level} {shown}::{_data(text)}"
+    shown = ",".join(f"{name}={escaped_property(value)}" for name, value in properties.items())
+    return f"::{level} {shown}::{escaped_data(text)}"
 
 
 def rule_text(rule: Rule) -> str:

@@ -39,15 +39,15 @@ def _output(comparison: Comparison, output: OutputComparison) -> str:
 
 
 def _command(text: str, **properties: str) -> str:
-    shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    return f"::error {shown}::{_data(text)}"
+    shown = ",".join(f"{name}={escaped_property(value)}" for name, value in properties.items())
+    return f"::error {shown}::{escaped_data(text)}"
 
 
-def _data(text: str) -> str:
+def escaped_data(text: str) -> str:
     """As `escapeData` of GitHub's toolkit (packages/core/src/command.ts)."""
     return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
+def escaped_property(text: str) -> str:
     """As `escapeProperty` there."""
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+    return escaped_data(text).replace(":", "%3A").replace(",", "%2C")

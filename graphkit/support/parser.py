@@ -59,7 +59,7 @@ def parse(target: str, path: Path) -> Parsed:
     Raises:
         NativeCrash, OutOfMemory: the child died.
     """
-    library = _library(target)
+    library = library_of(target)
     reply: dict[str, Any] = library.worker.call(
         "graphkit.support.parser_child:parse", model_path=str(path), rtx=library.rtx
     )
@@ -104,15 +104,15 @@ def contradiction(model: Model, dims: tuple[DimRange, ...]) -> GraphkitError | N
 def check_capabilities(target: str, capabilities: tuple[str, ...]) -> None:
     """Raises: `UnknownTarget`: the library does not build for one of them."""
     if target == "rtx" and capabilities and lack(target) is None:
-        rtx._check_capabilities(capabilities, rtx._library())
+        rtx.check_capabilities(capabilities, rtx.library())
 
 
 def _builder(target: str) -> Builder:
     return rtx.RtxBuilder() if target == "rtx" else tensorrt.TensorRTBuilder()
 
 
-def _library(target: str) -> Library:
-    return rtx._library() if target == "rtx" else tensorrt._library()
+def library_of(target: str) -> Library:
+    return rtx.library() if target == "rtx" else tensorrt.library()
 
 
 _SOURCE = re.compile(r"\s*\(?\bIn \S+ at /_src/\S+\s*$")
@@ -120,7 +120,7 @@ _SOURCE = re.compile(r"\s*\(?\bIn \S+ at /_src/\S+\s*$")
 
 def _refusal(error: dict[str, Any], title: str) -> Refusal:
     """The parser's words in one line, without places in NVIDIA's own code."""
-    lines = refusal._reason(error, title).splitlines()
+    lines = refusal.reason_of(error, title).splitlines()
     own = next((line for line in lines if not line.startswith(("Invalid Node - ", "["))), lines[0] if lines else "")
     own = _SOURCE.sub("", re.sub(r"^\w+::\w+: (?=Error Code)", "", own))
     return Refusal(error["name"], error["operator"], error["index"], own)

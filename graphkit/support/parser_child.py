@@ -21,7 +21,7 @@ def parse(model_path: str, rtx: bool) -> dict[str, Any]:
     from graphkit.engine.trt_session import open_session
 
     session = open_session(rtx)
-    parsed = trt_child._parse(session, model_path)
+    parsed = trt_child.parse(session, model_path)
     version = str(session.trt.__version__)
     if isinstance(parsed, dict):
         reason = parsed["reason"]

@@ -72,11 +72,11 @@ class ExternalSource:
 
     def size(self) -> int:
         """Bytes of the file. Raises: `UnsafePath`, `FileMissing`, `CorruptFile`."""
-        from graphkit.model import _size_inside
+        from graphkit.model import size_inside
 
         if self.problem is not None:
             raise CorruptFile(f"weight `{self.tensor}`: {self.problem}", remedy="export the model again")
-        return _size_inside(self.location, self.folder, self.tensor)
+        return size_inside(self.location, self.folder, self.tensor)
 
     def pieces(self, offset: int, length: int | None) -> Iterator[bytes]:
         size = self.size()

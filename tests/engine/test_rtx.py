@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from graphkit import events, isolate
 from graphkit.engine import plan
 from graphkit.engine.builder import BuildRequest
-from graphkit.engine.rtx import RtxBuilder, _library
+from graphkit.engine.rtx import RtxBuilder, library
 from graphkit.errors import (
     BadDimRange,
     BuildFailed,
@@ -268,7 +268,7 @@ def test_a_model_without_operators_is_refused(make, tmp_path):
 @pytest.mark.parametrize("data", [b"<!DOCTYPE html><html><body>404</body></html>", b"", bytes(1000)])
 def test_what_the_parser_takes_for_an_empty_network_never_builds(tmp_path, data):
     (tmp_path / "m.onnx").write_bytes(data)
-    reply = _library().worker.call(
+    reply = library().worker.call(
         "graphkit.engine.trt_child:build",
         model_path=str(tmp_path / "m.onnx"),
         engine_path=str(tmp_path / "m.engine"),
@@ -334,7 +334,7 @@ def test_running_without_a_gpu_says_so(gemm, tmp_path, monkeypatch):
 @pytest.mark.gpu
 def test_an_engine_computes_what_the_model_says(gemm, tmp_path, gpu):
     builder = RtxBuilder()
-    if gpu not in _library().worker.call("graphkit.engine.trt_child:known_capabilities"):
+    if gpu not in library().worker.call("graphkit.engine.trt_child:known_capabilities"):
         pytest.skip(f"TensorRT-RTX does not name {gpu} as a target")
     engine = build(gemm, tmp_path, tf32=False)
     x = np.random.default_rng(0).standard_normal((3, 64)).astype("f")

@@ -102,7 +102,7 @@ def library(monkeypatch):
     monkeypatch.setattr(polygraphy, "engine_bytes_from_network", lambda _network, config: plan_bytes())
     monkeypatch.setattr(trt_session, "_logs", {})
     monkeypatch.setattr(builder, "visible_gpus", lambda: ("9.0",))
-    monkeypatch.setattr(tensorrt, "_library", lambda: Library("TensorRT", "tensorrt", False, InProcess()))
+    monkeypatch.setattr(tensorrt, "library", lambda: Library("TensorRT", "tensorrt", False, InProcess()))
     return SimpleNamespace(asked=asked, polygraphy=polygraphy, util=util)
 
 
