@@ -48,6 +48,7 @@ class OnnxSource:
         refuse_others(request, self.options, f"{self.name}, an ONNX graph")
         model = load(self._path)
         _check(model.ir, self.name)
+        _sort(model.ir, self.name)
         if request.opset is not None and model.opset != request.opset:
             raise OpsetNotHonoured(
                 f"{self.name} is at opset {model.opset}; opset {request.opset} was asked for",
@@ -64,6 +65,22 @@ def _check(model: ir.Model, name: str) -> None:
     if not 3 <= (model.ir_version or 0) <= 100:
         raise CorruptFile(f"{name} has IR version {model.ir_version}, which no ONNX release has")
     _check_functions(model, name)
+
+
+def _sort(model: ir.Model, name: str) -> None:
+    """Nodes behind those that they read from, as the specification wants them; some exporters leave that to others."""
+    seen: set[ir.Node] = set()
+    for node in model.graph:
+        makers = (value.producer() for value in node.inputs if value is not None)
+        if any(maker is not None and maker.graph is model.graph and maker not in seen for maker in makers):
+            break
+        seen.add(node)
+    else:
+        return
+    try:
+        model.graph.sort()
+    except ValueError as error:
+        raise CorruptFile(f"{name} has a cycle: a node reads its own result", remedy="export it again") from error
 
 
 def _check_functions(model: ir.Model, name: str) -> None:

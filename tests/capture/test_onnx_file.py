@@ -124,3 +124,20 @@ def test_converting_it_compares_the_file_with_what_is_written(file, tmp_path):
     assert result.parity.status == "pass"
     assert len({tuple(c.sizes.items()) for c in result.parity.comparisons}) >= 3
     assert (tmp_path / "out.onnx").is_file()
+
+
+UNSORTED = """<ir_version: 10, opset_import: ["": 18]>
+g (float[batch, 4] x) => (float[batch, 4] y) { y = Neg(a) a = Relu(x) }"""
+CYCLE = """<ir_version: 10, opset_import: ["": 18]>
+g (float[batch, 4] x) => (float[batch, 4] y) { y = Add(a, x) a = Relu(b) b = Neg(a) }"""
+
+
+def test_nodes_out_of_order_are_put_in_order(tmp_path, captured):
+    (tmp_path / "m.onnx").write_bytes(onnx.parser.parse_model(UNSORTED).SerializeToString())
+    assert [node.op_type for node in captured(tmp_path / "m.onnx").ir.graph] == ["Relu", "Neg"]
+
+
+def test_a_cycle_is_a_damaged_file(tmp_path, captured):
+    (tmp_path / "m.onnx").write_bytes(onnx.parser.parse_model(CYCLE).SerializeToString())
+    with pytest.raises(CorruptFile, match="cycle"):
+        captured(tmp_path / "m.onnx")
