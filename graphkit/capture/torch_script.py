@@ -48,7 +48,7 @@ def to_script(module: Any) -> Any:
     if is_script(module):
         return module
     try:
-        with quiet():
+        with quiet(), _types_of_its_own():
             return torch.jit.script(module)
     except Exception as error:  # the compiler raises RuntimeError, NotSupportedError, OSError, TypeError ...
         raise CaptureFailed(f"TorchScript cannot compile the module: {last_sentence(error)}") from error
@@ -59,6 +59,19 @@ def is_script(module: Any) -> bool:
     import torch
 
     return isinstance(module, torch.jit.ScriptModule | torch.jit.ScriptFunction)
+
+
+@contextlib.contextmanager
+def _types_of_its_own() -> Iterator[None]:
+    """The exporter inlines the calls of a scripted class in the class itself, which torch shares between all modules
+    of the same Python class: the next one would have no call left to tell a layer's line from."""
+    from torch.jit import _recursive
+
+    shared, _recursive.concrete_type_store = _recursive.concrete_type_store, _recursive.ConcreteTypeStore()
+    try:
+        yield
+    finally:
+        _recursive.concrete_type_store = shared
 
 
 def script_to_onnx(

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fixtures.torch_models import EXAMPLES
+from fixtures.torch_models import EXAMPLES, lstm_tagger
 from graphkit.capture.torch_script_lines import line_of_operator
 from graphkit.errors import BadOption, OpsetNotHonoured, ShapeMissing, StateMutated, UnknownName
 from graphkit.model import provenance
+from graphkit.shapes import TensorSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -239,3 +240,12 @@ def test_the_line_of_an_operator_is_found_though_nobody_else_holds_the_inlined_g
     module = torch.jit.script(EXAMPLES["transformer_encoder"].factory().eval())
     assert line_of_operator(module, "aten::layer_norm").startswith("torch/nn/functional.py:")
     assert line_of_operator(module, "aten::no_such_operator") is None
+
+
+def test_a_second_module_of_the_same_class_keeps_its_lines(captured):
+    shapes = {"features": TensorSpec("features", "float32", ("batch", "sequence", 12))}
+    dims = {"batch": (1, 4, 8), "sequence": (2, 12, 48)}
+    first, second = (captured(lstm_tagger(), shapes, dims) for _ in range(2))
+    lines = [[provenance(node) for node in model.ir.graph if node.op_type == "LSTM"] for model in (first, second)]
+    assert lines[0] == lines[1]
+    assert "fixtures/torch_models.py" in str(lines[1][0][0])
