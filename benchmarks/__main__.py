@@ -38,7 +38,9 @@ def main() -> int:
         return 2
     text = page(claims, runs=options.runs, warm_up=options.warm_up, load=load)
     print(text)
-    if set(rooms) == set(ROOMS) and options.runs >= FEW_RUNS:
+    if options.to is not None:
+        options.to.write_text(text, encoding="utf-8")
+    elif set(rooms) == set(ROOMS) and options.runs >= FEW_RUNS:
         RESULTS.write_text(text, encoding="utf-8")
     else:
         print(f"{RESULTS.name} is as it was: it takes every room and --runs {FEW_RUNS} or more", file=sys.stderr)
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("room", nargs="*", metavar="ROOM", help=f"{', '.join(ROOMS)}; all, if none is named")
     parser.add_argument("--runs", type=int, default=FEW_RUNS, help="timed runs a side (default: %(default)s)")
     parser.add_argument("--warm-up", type=int, default=1, help="untimed runs a side (default: %(default)s)")
+    parser.add_argument("--to", type=Path, metavar="FILE", help="write the page of these rooms to FILE")
     return parser
 
 
