@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from graphkit.model import Model as Model
     from graphkit.model import Origin as Origin
     from graphkit.model import load as load
+    from graphkit.optimization import Optimization as Optimization
+    from graphkit.optimization import optimize as optimize
     from graphkit.pipeline import ConvertResult as ConvertResult
     from graphkit.pipeline import capture_model as capture_model
     from graphkit.pipeline import convert as convert
@@ -54,6 +56,7 @@ _HOME = {
     "GraphkitError": "graphkit.errors",
     "Inspection": "graphkit.analyze.inspection",
     "Model": "graphkit.model",
+    "Optimization": "graphkit.optimization",
     "Origin": "graphkit.model",
     "ReduceRequest": "graphkit.reduction",
     "Reduction": "graphkit.reduction",
@@ -70,6 +73,7 @@ _HOME = {
     "inspect": "graphkit.analyze.inspection",
     "load": "graphkit.model",
     "locate": "graphkit.location",
+    "optimize": "graphkit.optimization",
     "reduce": "graphkit.reduction",
     "validate": "graphkit.comparison",
 }
@@ -84,6 +88,7 @@ __all__ = [
     "GraphkitError",
     "Inspection",
     "Model",
+    "Optimization",
     "Origin",
     "ReduceRequest",
     "Reduction",
@@ -101,6 +106,7 @@ __all__ = [
     "inspect",
     "load",
     "locate",
+    "optimize",
     "reduce",
     "validate",
 ]

@@ -1,0 +1,80 @@
+"""Applies rules until none finds anything more; linear in the graph.
+
+Every node is looked at once by the rules of its operator, and again only when something near it changed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from graphkit.rewrite.editor import Editor
+from graphkit.rewrite.rule import Rule
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_NEAR = 8
+"""Nodes downstream of a change that are looked at again: the longest chain that a rule follows upwards."""
+_MOST_NEAR = 48
+_PER_NODE = 20
+"""Applications per node of the graph, after which two rules that undo one another are told to stop."""
+
+
+def run(editor: Editor, rules: Sequence[Rule]) -> None:
+    """Apply the early rules to exhaustion, then all of them."""
+    early = [rule for rule in rules if not rule.late]
+    _exhaust(editor, early)
+    if len(early) != len(rules):
+        _exhaust(editor, rules)
+    if editor.disordered:
+        for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
+            graph.sort()
+        editor.disordered = False
+
+
+def _exhaust(editor: Editor, rules: Iterable[Rule]) -> None:
+    index: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for op in rule.ops:
+            index.setdefault(op, []).append(rule)
+    nodes = [node for node in editor.model.graph.all_nodes() if node.op_type in index and not node.domain]
+    budget = _PER_NODE * (editor.model.graph.num_nodes() + 50)
+    queue: deque[ir.Node] = deque(nodes)
+    queued = {id(node) for node in nodes}
+    while queue:
+        node = queue.popleft()
+        queued.discard(id(node))
+        if node.graph is None:
+            continue
+        for rule in index[node.op_type]:
+            if editor.apply(rule, node):
+                budget -= 1
+                for near in _neighbourhood(editor):
+                    if near.op_type in index and not near.domain and id(near) not in queued:
+                        queued.add(id(near))
+                        queue.append(near)
+                if node.graph is not None and id(node) not in queued:
+                    queued.add(id(node))
+                    queue.append(node)
+                break
+        if budget <= 0:
+            break
+
+
+def _neighbourhood(editor: Editor) -> list[ir.Node]:
+    """The nodes that were touched, and those that follow them closely."""
+    found = {id(node): node for node in editor.touched.values() if node.graph is not None}
+    editor.touched.clear()
+    layer = list(found.values())
+    for _ in range(_NEAR):
+        following = [user for node in layer for output in node.outputs for user, _ in output.uses()]
+        layer = []
+        for node in following:
+            if id(node) not in found and node.graph is not None:
+                found[id(node)] = node
+                layer.append(node)
+        if not layer or len(found) > _MOST_NEAR:
+            break
+    return list(found.values())

@@ -1,0 +1,360 @@
+"""The one hand that changes a graph: rules read through it and write through it, and it keeps the books.
+
+What it guarantees, so that no rule has to: new nodes stand where their inputs are known; outputs of the graph keep
+their names and types; nodes whose results nobody needs any more go; what comes in their place has the union of their
+source lines; and every application of a rule is recorded with the nodes that went and that came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphkit.analyze.polynomial import Size
+from graphkit.analyze.tensors import Shape, Tensor
+from graphkit.model import SourceLine, provenance, set_provenance
+from graphkit.rewrite.facts import Facts
+from graphkit.rewrite.reading import Reading
+from graphkit.rewrite.rule import Change, Miss, Rule
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+_MOST_LINES = 32
+_MOST_MISSES = 200
+
+
+class Editor(Reading):
+    """Reads and changes one model.
+
+    Attributes:
+        model: The graph being changed, in place.
+        facts: What is known of its values.
+        target: `onnx`, `trt`, `rtx` or `ort`.
+        done: What was applied, in order.
+        touched: Nodes whose neighbourhood changed since this was last emptied, by id.
+        growth: Bytes of constants that folding may still add.
+    """
+
+    def __init__(self, model: ir.Model, facts: Facts, target: str, growth: int) -> None:
+        super().__init__(model, facts)
+        self.target = target
+        self.growth = growth
+        self.done: list[Change] = []
+        self.missed: dict[tuple[str, str], Miss] = {}
+        self.touched: dict[int, ir.Node] = {}
+        self.disordered = False
+        self._rule: Rule | None = None
+        self._fresh: list[ir.Node] = []
+        self._died: list[ir.Node] = []
+        self._born: list[ir.Node] = []
+        self._altered = False
+        self._names = _names(model)
+        self._counter = 0
+        self._pool: dict[Any, ir.Value] = {}
+
+    # --- for the driver -----------------------------------------------------------------------------------------
+
+    def apply(self, rule: Rule, node: ir.Node) -> bool:
+        """Let a rule look at a node; whether it changed anything."""
+        self._rule, self._died, self._born, self._altered = rule, [], [], False
+        self.missed.pop((rule.name, node.name or ""), None)
+        rule.apply(self, node)
+        for left in self._fresh:  # made, and then not used
+            _detach(left)
+        self._fresh = []
+        if not (self._died or self._born or self._altered):
+            return False
+        lines: dict[SourceLine, None] = {}
+        for old in self._died:
+            lines.update(dict.fromkeys(provenance(old)))
+        born = [n for n in self._born if n.graph is not None]
+        for new in born:
+            set_provenance(new, list({**dict.fromkeys(provenance(new)), **lines})[:_MOST_LINES])
+        self.done.append(
+            Change(
+                rule.name,
+                tuple((n.name or "", n.op_type) for n in self._died),
+                tuple((n.name or "", n.op_type) for n in born),
+                tuple(lines)[:_MOST_LINES],
+            )
+        )
+        for new in born:
+            self.touched[id(new)] = new
+        return True
+
+    # --- for rules: making ----------------------------------------------------------------------------------------
+
+    def op(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        like: ir.Value | None = None,
+        shape: Shape | None = None,
+        dtype: str | None = None,
+        domain: str = "",
+    ) -> ir.Value:
+        """Output of a new node with one output; see `ops`.
+
+        Args:
+            like: A value of the same type, where there is one.
+            shape, dtype: Its type, where they are known; they win over those of `like`.
+        """
+        (made,) = self.ops(op_type, inputs, attributes, domain=domain)
+        known = self.facts.tensor(like) if like is not None else Tensor()
+        self.describe(made, Tensor(shape if shape is not None else known.shape, dtype or known.dtype))
+        return made
+
+    def ops(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        outputs: int = 1,
+        domain: str = "",
+    ) -> tuple[ir.Value, ...]:
+        """Outputs of a new node. It enters the graph when `replace` is told what its results stand for."""
+        import onnx_ir as ir
+
+        given = list(inputs)
+        while given and given[-1] is None:
+            given.pop()
+        attributes = {k: v for k, v in (attributes or {}).items() if v is not None}
+        made = [
+            ir.Attr(k, v.type, v.value) if isinstance(v, ir.Attr) else _attribute(k, v) for k, v in attributes.items()
+        ]
+        node = ir.Node(domain, op_type, given, made, num_outputs=outputs, name=self.name(op_type.lower()))
+        for index, output in enumerate(node.outputs):
+            output.name = self.name(f"{node.name}_out{index}")
+        self._fresh.append(node)
+        return tuple(node.outputs)
+
+    def initializer(self, array: np.ndarray[Any, Any], hint: str = "constant") -> ir.Value:
+        """A constant with these elements; small equal ones are one."""
+        import numpy as np
+        import onnx_ir as ir
+
+        array = np.ascontiguousarray(array) if array.ndim else np.asarray(array)
+        key = (str(array.dtype), array.shape, array.tobytes()) if array.nbytes <= 256 else None
+        if key is not None and key in self._pool:
+            return self._pool[key]
+        name = self.name(hint)
+        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+        value.shape = ir.Shape(array.shape)
+        value.type = ir.TensorType(value.const_value.dtype)  # type: ignore[union-attr]
+        self.model.graph.register_initializer(value)
+        if key is not None:
+            self._pool[key] = value
+        return value
+
+    def ints_value(self, numbers: Sequence[int]) -> ir.Value:
+        """An int64 vector."""
+        import numpy as np
+
+        return self.initializer(np.asarray(numbers, dtype=np.int64), "ints")
+
+    def describe(self, value: ir.Value, tensor: Tensor) -> None:
+        """Say what type a new value has."""
+        import onnx_ir as ir
+
+        self.facts.set(value, tensor)
+        if tensor.dtype is not None:
+            value.type = ir.TensorType(dtype_of(tensor.dtype))
+        if tensor.shape is not None:
+            value.shape = ir.Shape([_dim(size) for size in tensor.shape])
+
+    def replace(self, old: ir.Value, new: ir.Value) -> None:
+        """Let `new` stand for `old` everywhere, in the graph's outputs too; a new value takes the old name."""
+        self.replace_all({old: new})
+
+    def replace_all(self, pairs: Mapping[ir.Value, ir.Value]) -> None:
+        """As `replace`, for several values that go together."""
+        self.disordered = self.disordered or len(pairs) > 1
+        anchor = next(iter(pairs)).producer()
+        assert anchor is not None
+        assert anchor.graph is not None
+        if self._fresh:
+            anchor.graph.insert_before(anchor, self._fresh)
+            self._born.extend(self._fresh)
+        fresh, self._fresh = {id(n) for n in self._fresh}, []
+        pending: list[ir.Node] = []
+        for old, new in pairs.items():
+            source = old.producer()
+            assert source is not None
+            self._stand_in(old, new, is_new=id(new.producer()) in fresh)
+            pending.append(source)
+        self._altered = True
+        self._bury(pending)
+
+    def set_input(self, node: ir.Node, index: int, value: ir.Value | None) -> None:
+        """Give a node another input; whatever nobody reads any more goes."""
+        before = node.inputs[index]
+        if self._fresh and node.graph is not None:
+            node.graph.insert_before(node, self._fresh)
+            self._born.extend(self._fresh)
+            self._fresh = []
+        node.replace_input_with(index, value)
+        self._altered = True
+        self.touch(node)
+        source = before.producer() if before is not None else None
+        if source is not None:
+            self._bury([source])
+
+    def set_attribute(self, node: ir.Node, name: str, value: Any) -> None:
+        """Give a node an attribute; None takes it away."""
+        if value is None:
+            node.attributes.pop(name, None)
+        else:
+            node.attributes[name] = _attribute(name, value)
+        self._altered = True
+        self.touch(node)
+
+    def make_output(self, value: ir.Value, output: ir.Value) -> None:
+        """Let `value`, which a node of the same graph makes and which is no output yet, be the output of the graph in
+        the place of `output`, under its name."""
+        source = output.producer()
+        assert source is not None
+        self.facts.same(value, output)
+        name, output.name = output.name, None
+        output.replace_all_uses_with(value, replace_graph_outputs=True)
+        value.name, value.shape, value.type = name, output.shape, output.type or value.type
+        for user in self.users(value):
+            self.touch(user)
+        self._altered = True
+        self._bury([source])
+
+    def miss(self, node: ir.Node, why: str) -> bool:
+        """Note why the rule that is looking does not fire at a place that looks like its own; always False."""
+        assert self._rule is not None
+        if len(self.missed) < _MOST_MISSES:
+            key = (self._rule.name, node.name or "")
+            self.missed[key] = Miss(self._rule.name, node.name or node.op_type, why, tuple(provenance(node)))
+        return False
+
+    def name(self, hint: str) -> str:
+        """A name that nothing in the model has."""
+        while True:
+            self._counter += 1
+            name = f"{hint}_gk{self._counter}"
+            if name not in self._names:
+                self._names.add(name)
+                return name
+
+    def touch(self, node: ir.Node) -> None:
+        """Let the rules look at a node and what follows it again."""
+        self.touched[id(node)] = node
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _stand_in(self, old: ir.Value, new: ir.Value, *, is_new: bool) -> None:
+        self.facts.same(new, old)
+        if new.type is None:
+            new.type = old.type
+        if new.shape is None:
+            new.shape = old.shape
+        if old.is_graph_output():
+            if not is_new:
+                new = self._identity(old, new)
+            old.name, name = None, old.name
+            old.replace_all_uses_with(new, replace_graph_outputs=True)
+            new.name, new.shape, new.type = name, old.shape, old.type or new.type
+        else:
+            old.replace_all_uses_with(new)
+            if is_new:
+                old.name, new.name = None, old.name
+        for user in self.users(new):
+            self.touch(user)
+
+    def _identity(self, old: ir.Value, new: ir.Value) -> ir.Value:
+        """An output of the graph needs a name of its own, and `new` has one already."""
+        made = self.op("Identity", [new], like=old)
+        source = old.producer()
+        assert source is not None
+        assert source.graph is not None
+        source.graph.insert_before(source, self._fresh)
+        self._born.extend(self._fresh)
+        self._fresh = []
+        return made
+
+    def _bury(self, nodes: list[ir.Node]) -> None:
+        """Remove the nodes whose outputs nobody needs, and so on upwards."""
+        pending = list(nodes)
+        while pending:
+            node = pending.pop()
+            if node.graph is None or any(o.uses() or o.is_graph_output() for o in node.outputs):
+                continue
+            reads = [v for v in (*node.inputs, *_captured(node)) if v is not None]
+            _detach(node)
+            graph = node.graph
+            graph.remove(node)
+            self._died.append(node)
+            for value in reads:
+                source = value.producer()
+                if source is not None:
+                    pending.append(source)
+                for user in self.users(value):
+                    self.touch(user)
+
+
+def bury_all(editor: Editor) -> int:
+    """Remove every node that nothing needs, unnamed rule or not; returns how many."""
+    before = len(editor._died)
+    for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
+        editor._bury(list(reversed(graph)))
+    return len(editor._died) - before
+
+
+def _detach(node: ir.Node) -> None:
+    for index in range(len(node.inputs)):
+        node.replace_input_with(index, None)
+    for attribute in node.attributes.values():
+        if attribute.type.name in ("GRAPH", "GRAPHS"):
+            graphs = [attribute.as_graph()] if attribute.type.name == "GRAPH" else attribute.as_graphs()
+            for inner in (n for graph in graphs for n in graph):
+                _detach(inner)
+
+
+def _captured(node: ir.Node) -> list[ir.Value]:
+    """Values of graphs around it that the bodies of a node read."""
+    found: list[ir.Value] = []
+    for attribute in node.attributes.values():
+        if attribute.type.name in ("GRAPH", "GRAPHS"):
+            graphs = [attribute.as_graph()] if attribute.type.name == "GRAPH" else attribute.as_graphs()
+            for inner in (n for graph in graphs for n in graph):
+                found.extend(v for v in inner.inputs if v is not None)
+                found.extend(_captured(inner))
+    return found
+
+
+def _names(model: ir.Model) -> set[str]:
+    graphs = (model.graph, *model.graph.subgraphs())
+    found = {v.name for g in graphs for v in (*g.inputs, *g.initializers.values())}
+    for node in model.graph.all_nodes():
+        found |= {node.name, *(o.name for o in node.outputs)}
+    return {n for n in found if n}
+
+
+def _attribute(name: str, value: Any) -> ir.Attr:
+    import onnx_ir as ir
+
+    if isinstance(value, ir.Attr):
+        return ir.Attr(name, value.type, value.value)
+    return ir.convenience.convert_attribute(name, value)
+
+
+def _dim(size: Size | None) -> int | str | None:
+    return size if size is None or isinstance(size, int) else str(size)
+
+
+_ONNX_NAMES = {"float32": "FLOAT", "float64": "DOUBLE"}
+
+
+def dtype_of(name: str) -> ir.DataType:
+    """onnx_ir's dtype of a name such as `float32`."""
+    import onnx_ir as ir
+
+    return ir.DataType[_ONNX_NAMES.get(name, name.upper())]

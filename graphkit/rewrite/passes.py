@@ -1,0 +1,90 @@
+"""The order of rewriting: normalise, lift the opset, fold, apply rules, make legal for the target, tidy up.
+
+Each pass changes the graph in place through one `Editor`; who needs the old graph keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphkit.errors import BadOption
+from graphkit.rewrite.editor import Editor
+from graphkit.rewrite.facts import Facts
+from graphkit.rewrite.rule import TARGETS, Changes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphkit.view import ModelView
+
+GROWTH = 1_000_000
+"""Bytes that folded constants may add to a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What rewriting is asked for.
+
+    Attributes:
+        level: 0: only what the target needs; 1: results stay bit for bit the same; 2: fusions too, which round
+            differently, and the opset is lifted for them.
+        target: `onnx` (portable standard operators), `trt`, `rtx` or `ort`.
+        opset: The opset to end with; None for the newest that the target takes (level 2), or the model's own.
+        only, skip: Names of rules or groups.
+        growth: Bytes that folded constants may add.
+    """
+
+    level: int = 2
+    target: str = "onnx"
+    opset: int | None = None
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    growth: int = GROWTH
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise BadOption(f"--target {self.target}: unknown target", remedy=f"one of {', '.join(TARGETS)}")
+        if self.level not in (0, 1, 2):
+            raise BadOption(f"--level {self.level}: there are 0, 1 and 2", remedy="--level 2")
+
+
+Step = Callable[[Editor, Options], None]
+
+
+def steps() -> tuple[tuple[str, Step], ...]:
+    """The passes in their order, by name."""
+    return (("rules", _rules),)
+
+
+def rewrite(
+    model: ir.Model, view: ModelView | None, options: Options, after: Callable[[str, Editor], None] | None = None
+) -> Changes:
+    """Rewrite a model in place.
+
+    Args:
+        model: The graph.
+        view: The view of the same graph, from which symbolic sizes are known; without one, what the graph states.
+        options: What is asked for.
+        after: Called after each pass, with its name.
+
+    Raises:
+        CorruptFile: the graph has a cycle.
+        UnknownName: `only` or `skip` names no rule.
+    """
+    editor = Editor(model, Facts.of(model, view), options.target, options.growth)
+    for name, step in steps():
+        step(editor, options)
+        if after is not None:
+            after(name, editor)
+    return Changes(tuple(editor.done), tuple(editor.missed.values()))
+
+
+def _rules(editor: Editor, options: Options) -> None:
+    from graphkit.rewrite import driver, rules
+
+    if options.level == 0:
+        return
+    chosen = rules.chosen(options.target, editor.opset, options.only, options.skip)
+    driver.run(editor, [rule for rule in chosen if options.level == 2 or rule.exact])
