@@ -18,6 +18,7 @@ COMMANDS = {
     "locate": "Find the first tensor at which two models part.",
     "reduce": "Find a smallest part of a model that still fails.",
     "optimize": "Rewrite an ONNX graph with fewer nodes, and prove it the same.",
+    "edit": "Change what an ONNX model takes and gives; cut, join, mark.",
     "inspect": "Say what a model file is, what it holds and what it costs.",
     "check": "Say whether a target will build a model, or why not.",
     "hash": "Print digests that renaming and reordering do not change.",

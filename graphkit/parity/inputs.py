@@ -99,7 +99,7 @@ def make_inputs(
         ShapeMismatch: a given value's shape does not fit.
         ShapeMissing: a dimension has no size.
     """
-    values = _read_given(plans, given or {})
+    values = read_given(plans, given or {})
     sizes = {**sizes, **_bind(plans, values)}
     made: dict[str, np.ndarray[Any, Any]] = {}
     for plan in plans:
@@ -115,7 +115,7 @@ def fixed_sizes(plans: Sequence[InputPlan], given: Mapping[str, Any]) -> dict[st
 
     Raises: as `make_inputs`.
     """
-    return _bind(plans, _read_given(plans, given))
+    return _bind(plans, read_given(plans, given))
 
 
 # --- planning ----------------------------------------------------------------------------------------------------
@@ -177,7 +177,14 @@ def _how_limits(plan: InputPlan) -> str:
 # --- the user's values -------------------------------------------------------------------------------------------
 
 
-def _read_given(plans: Sequence[InputPlan], given: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+def read_given(plans: Sequence[InputPlan], given: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The user's own values as arrays: of arrays, paths of `.npy` files, or Python scalars.
+
+    Raises:
+        UnknownName: `given` names no input.
+        BadSample: a value cannot be read, or its dtype does not fit.
+        ShapeMismatch: a scalar stands for more than one element.
+    """
     specs = {plan.spec.name: plan.spec for plan in plans}
     for name in given:
         if name not in specs:
