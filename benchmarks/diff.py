@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +109,11 @@ def _speeds(sizes: list[int], folder: Path) -> bool:
     for nodes in sizes:
         model = decomposed_transformer(nodes)
         paths = _written(model, plant(model, (*EDITS, "shuffle"), count=10, seed=0), folder)
-        taken[nodes] = _cpu_seconds([sys.executable, "-c", _DIFF, *map(str, paths)])
+        command = [sys.executable, "-c", _DIFF, *map(str, paths)]
+        bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+        if not taken:
+            _cpu_seconds(command, bytecode)  # pip leaves bytecode behind: compiling the sources is not the diff's time
+        taken[nodes] = _cpu_seconds(command, bytecode)
         limit = LIMITS.get(nodes)
         met &= limit is None or taken[nodes] <= limit
         peers = [_peer(name, command, paths) for name, command in (("onnx_diff", "onnxdiff"), ("diffonnx", "diffonnx"))]
@@ -127,12 +133,12 @@ def _written(model: onnx.ModelProto, planted: Planted, folder: Path) -> tuple[Pa
     return paths
 
 
-def _cpu_seconds(command: list[str]) -> float:
+def _cpu_seconds(command: list[str], env: Mapping[str, str]) -> float:
     """User and system time of a whole process: the wall says more about what else runs on the machine."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **env})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

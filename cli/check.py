@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import source_options, source_values
+from .shared import errors_in_json, given_inputs, source_options, source_values
 
 if TYPE_CHECKING:
-    from graphkit.errors import GraphkitError
     from graphkit.support.result import CheckResult
     from graphkit.support.subject import CheckRequest
 
@@ -52,15 +50,8 @@ def check(ctx: click.Context, /, model_: str | None, **options: Any) -> None:
     if options["explain"] is not None:
         _explain(options["explain"], as_json=options["as_json"])
         return
-    try:
+    with errors_in_json(options["as_json"], schema="graphkit.check/1", answer="error"):
         result = _checked(model_, options)
-    except Exception as exception:  # with --json, stdout has an answer even after a bug
-        from .failure import as_error
-
-        error = as_error(exception)
-        if options["as_json"]:
-            click.echo(_error_json(error))
-        raise error from exception
     _print(result, options)
     ctx.exit(result.exit_code)
 
@@ -92,16 +83,11 @@ def _checked(model: str | None, options: dict[str, Any]) -> CheckResult:
 
 
 def _request(options: dict[str, Any]) -> CheckRequest:
-    from graphkit import shapes
     from graphkit.capture.request import CaptureRequest
     from graphkit.support.subject import CheckRequest
 
-    from .shared import each_once
-
     capture = CaptureRequest(
-        shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
-        dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
-        samples=each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
+        **given_inputs(options),
         **source_values(options),
     )
     return CheckRequest(
@@ -132,7 +118,3 @@ def _print(result: CheckResult, options: dict[str, Any]) -> None:
 
     text = report.to_text(result, verbose=bool(options["verbose"]))
     Console(file=sys.stdout, highlight=False).print(text, soft_wrap=True)
-
-
-def _error_json(error: GraphkitError) -> str:
-    return json.dumps({"schema": "graphkit.check/1", "answer": "error", "error": error.to_json()}, indent=2)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .shared import source_options, source_values
+from .shared import errors_in_json, given_inputs, source_options, source_values
 
 if TYPE_CHECKING:
     from graphkit.capture.request import CaptureRequest
-    from graphkit.errors import GraphkitError
     from graphkit.parity.divergence import Location
 
 _EXIT_CODES = {"equal": 0, "located": 1, "not comparable": 2}
@@ -44,15 +42,8 @@ def locate(ctx: click.Context, /, ref: str, cand: str, **options: Any) -> None:
     convert. Exits with 0 if they are equal, 1 if the place is found, 2 if they cannot be compared.
     """
     ctx.obj.verbose = options["verbose"]
-    try:
+    with errors_in_json(options["as_json"], schema="graphkit.locate/1", status="error"):
         location = _located(ref, cand, options)
-    except Exception as exception:  # with --json, stdout has an answer even after a bug
-        from .failure import as_error
-
-        error = as_error(exception)
-        if options["as_json"]:
-            click.echo(_error_json(error))
-        raise error from exception
     _print(location, as_json=options["as_json"], verbose=bool(options["verbose"]))
     ctx.exit(_EXIT_CODES[location.status])
 
@@ -75,15 +66,10 @@ def _located(ref: str, cand: str, options: dict[str, Any]) -> Location:
 
 
 def _request(options: dict[str, Any]) -> CaptureRequest:
-    from graphkit import shapes
     from graphkit.capture.request import CaptureRequest
 
-    from .shared import each_once
-
     return CaptureRequest(
-        shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
-        dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
-        samples=each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
+        **given_inputs(options),
         **source_values(options),
         seed=options["seed"],
     )
@@ -95,10 +81,6 @@ def _draw(location: Location, path: Path) -> None:
 
     atomic.write_bytes(path, to_svg(location).encode())
     click.echo(f"wrote {path}", err=True)
-
-
-def _error_json(error: GraphkitError) -> str:
-    return json.dumps({"schema": "graphkit.locate/1", "status": "error", "error": error.to_json()}, indent=2)
 
 
 def _print(location: Location, *, as_json: bool, verbose: bool) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .shared import errors_in_json, given_inputs
+
 if TYPE_CHECKING:
-    from graphkit.errors import GraphkitError
     from graphkit.reduction import ReduceRequest
     from graphkit.shrink.result import Reduction
 
@@ -53,15 +53,8 @@ def reduce(ctx: click.Context, /, model: str, **options: Any) -> None:
     a bug report. Exits with 1 if MODEL does not fail, or not always.
     """
     ctx.obj.verbose = options["verbose"]
-    try:
+    with errors_in_json(options["as_json"], schema="graphkit.reduce/1", status="error"):
         found = _reduced(model, options)
-    except Exception as exception:  # with --json, stdout has an answer even after a bug
-        from .failure import as_error
-
-        error = as_error(exception)
-        if options["as_json"]:
-            click.echo(_error_json(error))
-        raise error from exception
     _print(found, as_json=options["as_json"])
     ctx.exit(_EXIT_CODES[found.status])
 
@@ -82,20 +75,16 @@ def _reduced(model: str, options: dict[str, Any]) -> Reduction:
 
 
 def _request(options: dict[str, Any]) -> ReduceRequest:
-    from graphkit import input_sets, shapes
+    from graphkit import input_sets
     from graphkit.errors import BadOption
     from graphkit.reduction import ReduceRequest
-
-    from .shared import each_once
 
     whole = [text for text in options["input"] if "=" not in text]
     if len(whole) > 1 or (whole and len(whole) < len(options["input"])):
         raise BadOption("inputs are given in more than one way", remedy="--input X=VALUE ..., or one --input FILE.npz")
     texts = () if whole else options["input"]
     return ReduceRequest(
-        shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
-        dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
-        samples=each_once("--input", texts, shapes.parse_sample, lambda s: s.name),
+        **given_inputs({**options, "input": texts}),
         sets=input_sets.read(Path(whole[0])) if whole else (),
         seed=options["seed"],
         anonymize=options["anonymize"],
@@ -105,10 +94,6 @@ def _request(options: dict[str, Any]) -> ReduceRequest:
         backend=options["backend"],
         compute_capabilities=tuple(options["cc"].split(",")) if options["cc"] else (),
     )
-
-
-def _error_json(error: GraphkitError) -> str:
-    return json.dumps({"schema": "graphkit.reduce/1", "status": "error", "error": error.to_json()}, indent=2)
 
 
 def _print(found: Reduction, *, as_json: bool) -> None:

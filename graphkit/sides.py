@@ -377,7 +377,8 @@ def _described(path: Path, header: Plan, digest: str, facts: dict[str, Any] | No
     from graphkit.engine.builder import Engine
     from graphkit.engine.profiles import Profile
 
+    first, *more = [Profile.from_json(each) for each in (facts or {}).get("profiles") or ()] or [Profile({})]
     return Engine(
         path, header.kind, header.version, header.targets, header.size, digest, "", 0, 0.0,
-        bool(facts and facts["tf32"]), Profile({}),
+        bool(facts and facts["tf32"]), first, more_profiles=tuple(more),
     )  # fmt: skip

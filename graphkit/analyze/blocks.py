@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphkit.view import GraphView
+from graphkit.view.views import ABSENT
 
 FEWEST_NODES = 3
 """A block of fewer nodes is a chain, and no block."""
@@ -45,8 +46,11 @@ def repeated(graph: GraphView, order: Sequence[int]) -> tuple[Block, ...]:
     """The repeated blocks of a graph, those that cover most first; they don't overlap. Constant nodes are left out."""
     order = [index for index in order if graph.ops[index] != "Constant" or graph.domains[index]]
     labels = _labels(graph, order)
-    place = {index: at for at, index in enumerate(order)}
-    made = [[place.get(graph.producers[v], -1) for v in graph.reads[index]] for index in order]
+    place = [-1] * (len(graph) + 1)  # the last one is that of producer -1
+    for at, index in enumerate(order):
+        place[index] = at
+    made_at = [place[producer] for producer in graph.producers]
+    made = [[made_at[v] for v in graph.reads[index]] for index in order]
     candidates = [run for period in _periods(labels) for run in _runs(labels, made, period)]
     candidates.sort(key=lambda run: (-(run[1] * run[2]), run[1]))
     taken = bytearray(len(order))
@@ -65,12 +69,17 @@ def repeated(graph: GraphView, order: Sequence[int]) -> tuple[Block, ...]:
 def _labels(graph: GraphView, order: Sequence[int]) -> list[int]:
     """A number for each node: the same for the same operator, attributes, and kinds of inputs."""
     numbers: dict[tuple[object, ...], int] = {}
-    weights = {v: (w.dtype, w.dims) for v, w in graph.initializers.items()}
+    kinds: dict[tuple[object, ...], int] = {}
+    slots = [1] * len(graph.values)  # numbers, which hash faster than types
+    slots[ABSENT] = 0
+    for v, w in graph.initializers.items():
+        slots[v] = kinds.setdefault((w.dtype, w.dims), len(kinds) + 2)
     found = []
     for index in order:
-        attributes = [a.name if a.kind in _LARGE else id(a) for a in graph.attributes[index]]
-        slots = [weights.get(v, v != 0) for v in graph.reads[index]]
-        key = (graph.ops[index], graph.domains[index], *attributes, None, *slots, len(graph.makes[index]))
+        row = graph.attributes[index]
+        attributes = [a.name if a.kind in _LARGE else id(a) for a in row] if row else ()
+        read = [slots[v] for v in graph.reads[index]]
+        key = (graph.ops[index], graph.domains[index], *attributes, None, *read, len(graph.makes[index]))
         found.append(numbers.setdefault(key, len(numbers)))
     return found
 

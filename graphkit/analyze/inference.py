@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from graphkit.analyze import known_values, shape_bodies, shape_rules
+from graphkit.analyze.naming import Names
 from graphkit.analyze.polynomial import Size, substitute, symbol, symbols_in
 from graphkit.analyze.tensors import UNKNOWN, Shape, Tensor, stated
 from graphkit.errors import CorruptFile
@@ -20,8 +21,7 @@ from graphkit.view.order import topological
 MOST_NOTES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What a graph is given from outside: a type, and the elements where they are known."""
 
     tensor: Tensor = UNKNOWN
@@ -36,12 +36,14 @@ class Shared:
         view: The model.
         dims: Sizes that names of dimensions are given.
         free: Names in the inputs' shapes that are given none.
+        naming: Gives names to sizes of the main graph that nobody knows.
         notes: Where the file contradicts itself.
     """
 
     view: ModelView
     dims: Mapping[str, Size]
     free: frozenset[str] = frozenset()
+    naming: Names | None = None
     functions: dict[tuple[str, str, str], FunctionView] = field(default_factory=dict)
     calling: list[tuple[str, str, str]] = field(default_factory=list)
     bodies: dict[Any, Table] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Table:
         self.outer: Mapping[str, Known] = {}
         self.attributes: Mapping[str, AttributeView] = {}
         self._ints: dict[int, tuple[Size, ...] | None] = {}
+        self._with_graphs = frozenset(graph.with_graphs())
 
     def ints(self, value: int, depth: int = 0) -> tuple[Size, ...] | None:
         """The elements of a small integer tensor, as far as they are known."""
@@ -117,7 +120,7 @@ class Table:
         for value, weight in graph.initializers.items():
             tensors[value] = shared.one(Tensor(tuple(weight.dims), weight.dtype))
             self.constant[value] = 1
-        for value, producer in enumerate(graph.producers):
+        for value, producer in enumerate(graph.producers) if outer else ():
             if producer < 0 and graph.values[value] in outer:
                 tensors[value], self._ints[value] = outer[graph.values[value]].tensor, outer[graph.values[value]].ints
         for index in self.order:
@@ -129,7 +132,7 @@ class Table:
         op, domain, reads, makes = graph.ops[index], graph.domains[index], graph.reads[index], graph.makes[index]
         row = graph.attributes[index]
         function = shared.functions and shared.functions.get((domain, op, graph.overloads.get(index, "")))
-        bodies = row and any(attribute.kind in ("GRAPH", "GRAPHS") for attribute in row)
+        bodies = index in self._with_graphs
         kind = -1
         if function:
             found = self._call(index, function)
@@ -138,13 +141,15 @@ class Table:
         elif op in shape_rules.BY_VALUE or self.attributes:
             found = shape_rules.outputs(self, index)
         else:
-            key = (op, domain, *[id(a) for a in row], None, *[id(tensors[v]) for v in reads], len(makes))
+            attributes = [id(a) for a in row] if row else ()
+            key = (op, domain, *attributes, None, *[id(tensors[v]) for v in reads], len(makes))
             known = shared.rows.get(key)
             if known is None:
                 known = tuple(map(shared.one, shape_rules.outputs(self, index))), len(shared.rows)
                 shared.rows[key] = known
             found, kind = known
         fixed = not bodies and op not in _RANDOM
+        naming = shared.naming if graph is shared.view.graph else None  # a body runs often, each time with other sizes
         for value in reads:
             if value and not constant[value]:
                 fixed = False
@@ -154,10 +159,14 @@ class Table:
                 continue
             inferred = found[slot] if slot < len(found) else UNKNOWN
             said = tensors[value]
+            if naming is not None:
+                inferred, kind = shared.one(naming.derived(self, index, value, inferred)), -1
             if inferred is not said:
                 tensors[value] = settled = inferred if said is UNKNOWN else self._settled(value, inferred)
                 if settled is not inferred:
                     kind = -1
+            if naming is not None:
+                tensors[value] = shared.one(naming.all(self, value, tensors[value]))
             constant[value] = fixed
         self.kinds[index] = kind
 
@@ -182,6 +191,8 @@ class Table:
             return said if inferred is None else inferred
         if isinstance(inferred, int) or self.shared.free.issuperset(symbols_in(inferred)):
             return inferred
+        if self.shared.naming is not None and not self.shared.free.issuperset(symbols_in(said)):
+            return inferred  # a name of somebody's shape inference, which starts anew at every node
         return said
 
     def _note(self, value: int, said: Shape, inferred: Shape) -> None:
@@ -233,17 +244,23 @@ _RANDOM = frozenset(
 )
 
 
-def infer(view: ModelView, dims: Mapping[str, Size] | None = None) -> Table:
+def infer(view: ModelView, dims: Mapping[str, Size] | None = None, *, naming: bool = False) -> Table:
     """The table of a model's main graph.
 
     Args:
         view: The model.
         dims: Sizes for names of dimensions, wherever they stand.
+        naming: Give each size of the main graph that is not known a name of its own (value and axis).
 
     Raises:
         CorruptFile: the graph has a cycle, or functions call one another without end.
     """
-    shared = Shared(view, dims or {}, functions={function.key: function for function in view.functions})
+    shared = Shared(
+        view,
+        dims or {},
+        naming=Names() if naming else None,
+        functions={function.key: function for function in view.functions},
+    )
     graph = view.graph
     fed = [value for value in graph.inputs if value not in graph.initializers]
     given: dict[int, Known] = {}

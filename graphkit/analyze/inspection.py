@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from graphkit.analyze.modules import is_parameter
 from graphkit.errors import BadOption, FileMissing, UnknownFormat
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 _HEAD = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A tensor that a file holds. `nbytes` is None for elements whose width is not known."""
 
     name: str
@@ -37,8 +36,7 @@ class Stored:
         return -(-self.elements * known.bits // 8) if known is not None and known.bits else None
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(NamedTuple):
     """What a file's weights come to.
 
     Attributes:
@@ -52,6 +50,16 @@ class Weights:
     nbytes: int
     by_dtype: Mapping[str, tuple[int, int, int]]
     external: Mapping[str, bool]
+
+
+class EngineLayer(NamedTuple):
+    """A kernel or layer of an engine; `nodes` are the ONNX nodes that it computes, `sources` their lines."""
+
+    name: str
+    kind: str
+    dtype: str | None
+    nodes: tuple[str, ...]
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class Inspection:
         stored: The weights one by one; not for ONNX, whose are in `graph.view`.
         notes: What limits the answer.
         graph: For ONNX files: cost, memory and structure.
+        engine_layers: For engines: what they run, as far as they say it.
     """
 
     file: str
@@ -82,6 +91,7 @@ class Inspection:
     stored: tuple[Stored, ...] = ()
     notes: tuple[str, ...] = ()
     graph: GraphSummary | None = None
+    engine_layers: tuple[EngineLayer, ...] | None = None
 
 
 def inspect(path: Path | str, dims: Mapping[str, int] | None = None) -> Inspection:

@@ -51,10 +51,6 @@ def _conv(node: Node) -> Size | None:
     return _times(_made(node), elements(kernel[1:] if kernel is not None else None))
 
 
-def _deform_conv(node: Node) -> Size | None:
-    return _conv(node)
-
-
 def _conv_transpose(node: Node) -> Size | None:
     kernel = node.shape(1)
     return _times(elements(node.shape(0)), elements(kernel[1:] if kernel is not None else None))

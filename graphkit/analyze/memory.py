@@ -8,7 +8,7 @@ them alone, and the workspaces of kernels are not counted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphkit.analyze.inference import Table
 from graphkit.analyze.polynomial import Size, TooLong, evaluate
@@ -22,8 +22,7 @@ DEFINITION = (
 _VIEWS = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"))
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """Memory of a graph's activations.
 
     Attributes:

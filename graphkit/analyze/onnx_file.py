@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -61,6 +60,8 @@ def _origin(view: ModelView) -> str:
     text = view.metadata.get("graphkit.origin")
     if not text:
         return ""
+    import json
+
     try:
         origin = json.loads(text)
         parts = [f"{origin['kind']} {origin['name']}".strip()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphkit.analyze.cost import Cost, NodeCost
 from graphkit.analyze.inference import Table
@@ -27,8 +27,7 @@ _FARTHEST = 8
 """Nodes between a dequantisation and what it feeds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Precision:
+class Precision(NamedTuple):
     """How the model is quantised.
 
     Attributes:

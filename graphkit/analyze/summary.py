@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from graphkit.analyze.blocks import Block, repeated
 from graphkit.analyze.cost import Cost, cost_of
@@ -20,8 +21,7 @@ ASSUMED = 128
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(NamedTuple):
     """A number of the report.
 
     Attributes:
@@ -153,6 +153,8 @@ def _point(table: Table, cost: Cost) -> dict[str, int]:
 
 def _recorded(view: ModelView) -> dict[str, int]:
     """Sizes that graphkit wrote into the file: of the run that was captured, and the ones to optimise for."""
+    if "graphkit.origin" not in view.metadata and "graphkit.dims" not in view.metadata:
+        return {}
     import json
 
     found: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from graphkit.analyze.polynomial import Size, parse, product
@@ -41,6 +42,7 @@ class Tensor(NamedTuple):
 UNKNOWN = Tensor()
 
 
+@lru_cache(maxsize=1024)
 def elements(shape: Shape | None) -> Size | None:
     """Product of the sizes; None if one of them is unknown."""
     if shape is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from graphkit.delta.canonical import Canon
@@ -66,18 +68,16 @@ class _Comparison:
         details: list[tuple[str, str | None, str | None]] = []
         if a.operators[1][i] != b.operators[1][j]:
             details.extend(self._operator(i, j))
-        made = [len([v for v in graph.makes[node] if v]) for graph, node in ((a, i), (b, j))]
-        if made[0] != made[1]:
-            details.append(("outputs", str(made[0]), str(made[1])))
-        mine, others = list(a.reads[i][: a.own[i]]), list(b.reads[j][: b.own[j]])
-        slots: list[tuple[int, int, int]]
+        made, made_b = sum(map(bool, a.makes[i])), sum(map(bool, b.makes[j]))
+        if made != made_b:
+            details.append(("outputs", str(made), str(made_b)))
+        mine, others = a.reads[i][: a.own[i]], b.reads[j][: b.own[j]]
+        slots: Iterable[tuple[int, int, int]]
         if a.commutative[i] and b.commutative[j]:
             slots = self._unordered(mine, others)
         else:
-            length = max(len(mine), len(others))
-            mine += [ABSENT] * (length - len(mine))
-            others += [ABSENT] * (length - len(others))
-            slots = list(zip(range(length), mine, others, strict=True))
+            both = zip_longest(mine, others, fillvalue=ABSENT)
+            slots = ((slot, value, other) for slot, (value, other) in enumerate(both))
         for slot, value, other in slots:
             self.slot(i, j, slot, value, other, details)
         if details:
@@ -89,6 +89,8 @@ class _Comparison:
         """Compare what two nodes, or two outputs of the graph, read."""
         a, b = self.pairing.a, self.pairing.b
         weight, weight_b = a.weights.get(value), b.weights.get(other)
+        if weight is None and weight_b is None and self.pairing.partner(value) == other:
+            return
         if weight is not None and weight_b is not None:
             if self.labels.content(weight, False) == self.labels.content(weight_b, False):
                 if not is_parameter(weight):
@@ -103,8 +105,6 @@ class _Comparison:
             details.append((f"input {slot}", _brief(weight), _brief(weight_b)))
             return
         if self._is_explained(i, slot, value, other, weight, weight_b):
-            return
-        if weight is None and weight_b is None and self.pairing.partner(value) == other:
             return
         nodes = (a.nodes[i], b.nodes[j]) if i >= 0 else (-1, -1)
         self.found.rewires.append(Rewire(*nodes, slot, value_text(a, value), value_text(b, other)))
@@ -122,25 +122,29 @@ class _Comparison:
                 found.append((name, attribute_text(a, i, name), attribute_text(b, j, name)))
         return found
 
-    def _unordered(self, mine: list[int], others: list[int]) -> list[tuple[int, int, int]]:
+    def _unordered(self, mine: tuple[int, ...], others: tuple[int, ...]) -> list[tuple[int, int, int]]:
         """Slots of operands that may be swapped: those that agree are taken out first."""
+        if len(mine) == len(others) and all(
+            self._key(value, False) == self._key(other, True) for value, other in zip(mine, others, strict=True)
+        ):
+            return list(zip(range(len(mine)), mine, others, strict=True))
         free: dict[tuple[str, object], list[int]] = {}
-        for value in reversed(others):
-            free.setdefault(self._key(value, True), []).append(value)
+        for place in reversed(range(len(others))):
+            free.setdefault(self._key(others[place], True), []).append(place)
         slots, left = [], []
         for slot, value in enumerate(mine):
             same = free.get(self._key(value, False))
             if same:
-                slots.append((slot, value, same.pop()))
+                slots.append((slot, value, others[same.pop()]))
             else:
                 left.append((slot, value))
-        others = [value for values in free.values() for value in values]
-        # Weights with weights, and values with values, where something is left.
+        # Weights with weights, and values with values, where something is left; both sides in the order of their slots.
         left.sort(key=lambda item: (item[1] in self.pairing.a.weights, item[0]))
-        others.sort(key=lambda value: (value in self.pairing.b.weights, value))
-        others += [ABSENT] * (len(left) - len(others))
-        slots.extend((slot, value, other) for (slot, value), other in zip(left, others, strict=False))
-        slots.extend((len(mine), ABSENT, other) for other in others[len(left) :])
+        places = [place for same in free.values() for place in same]
+        places.sort(key=lambda place: (others[place] in self.pairing.b.weights, place))
+        new = [others[place] for place in places] + [ABSENT] * (len(left) - len(places))
+        slots.extend((slot, value, other) for (slot, value), other in zip(left, new, strict=False))
+        slots.extend((len(mine), ABSENT, other) for other in new[len(left) :])
         return slots
 
     def _key(self, value: int, of_b: bool) -> tuple[str, object]:

@@ -97,9 +97,9 @@ class Labels:
 
     def weight(self, weight: Weight, *, content: bool) -> int:
         """The leaf for a weight: by its content, or by its shape and kind of number."""
-        if content:
+        if content or (self.contents and is_parameter(weight)):
             return self.leaf(("weight", self.content(weight, False)))
-        return self.leaf(("weight", self._structural(weight, False)))
+        return self.leaf(("weight", _family(weight), weight.dims))
 
     def content(self, weight: Weight, of_attribute: bool) -> str:
         """Digest of a weight; of one whose file is missing, its dtype and shape."""
@@ -125,8 +125,7 @@ class Labels:
     def _structural(self, weight: Weight, of_attribute: bool) -> str:
         if of_attribute or (self.contents and is_parameter(weight)):
             return self.content(weight, of_attribute)
-        family = "float" if "float" in weight.dtype else weight.dtype
-        return f"{family} {weight.dims}"
+        return f"{_family(weight)} {weight.dims}"
 
     def _callee(self, numbering: Numbering, name: tuple[str, str, str]) -> tuple[str, ...]:
         """A function that only one model has is told by its body; one of both is compared on its own."""
@@ -151,6 +150,10 @@ class Labels:
             for name in [n for n, plain in found.items() if plain == defaults.get(n) or _is_neutral(plain)]:
                 del found[name]
         return dict(sorted(found.items()))
+
+
+def _family(weight: Weight) -> str:
+    return "float" if "float" in weight.dtype else weight.dtype
 
 
 def is_parameter(weight: Weight) -> bool:

@@ -44,9 +44,10 @@ def up(graph: Canon, labels: Sequence[int], outputs: Mapping[int, Sequence[int]]
     for node in reversed(graph.order):
         items = []
         for slot, value in enumerate(makes[node]):
-            items.extend([(found[use], at, slot) for use, at in users[value]])
+            place = slot << 2 * _BITS
+            items.extend([place + (found[use] << _BITS) + at for use, at in users[value]])
             if value in outputs:
-                items.extend((number, -2, slot) for number in outputs[value])
+                items.extend([place + (number << _BITS) + _OUTPUT for number in outputs[value]])
         if len(items) > 1:
             items.sort()
         key = (labels[node], *items)
@@ -54,12 +55,19 @@ def up(graph: Canon, labels: Sequence[int], outputs: Mapping[int, Sequence[int]]
     return found
 
 
+_BITS = 32
+"""An edge is one integer, so that edges sort and hash fast: a node's number, and below it, in 32 bits, a slot."""
+
+_OUTPUT = -2
+"""The slot in which a graph's caller reads; `canonical.CAPTURED` is -1."""
+
+
 def own_labels(graph: Canon, operators: Sequence[int], leaves: Sequence[int], table: Table) -> list[int]:
     """For each node the number of its operator and, slot by slot, of its weights; values from nodes are alike."""
     found = []
-    producers = graph.producers
+    held = [leaf if producer < 0 else 0 for leaf, producer in zip(leaves, graph.producers, strict=True)]
     for node, row in enumerate(graph.reads):
-        slots = [leaves[value] if producers[value] < 0 else 0 for value in row]
+        slots = [held[value] for value in row]
         if graph.commutative[node]:
             slots.sort()
         elif graph.own[node] < len(slots):
@@ -72,22 +80,20 @@ def own_labels(graph: Canon, operators: Sequence[int], leaves: Sequence[int], ta
 def near(graph: Canon, codes: Sequence[int], table: Table) -> list[int]:
     """One round of refinement: the number of each node's code together with those of its neighbours."""
     found = []
-    producers, places, users, makes = graph.producers, graph.places, graph.users, graph.makes
+    users, makes, commutative, own = graph.users, graph.makes, graph.commutative, graph.own
+    after = (*codes, -1)  # of producer -1
+    made = [after[producer] for producer in graph.producers]
+    for value, place in graph.places.items():
+        made[value] = -2 - table.setdefault((_OUTPUT, made[value], place), len(table))
     for node, row in enumerate(graph.reads):
-        above = []
-        for value in row:
-            made = producers[value]
-            place = places.get(value, 0) if places else 0
-            above.append(-1 if made < 0 else codes[made] if not place else (-2, codes[made], place))
-        if graph.commutative[node] or graph.own[node] < len(row):
-            above = _unordered(above, graph.own[node] if not graph.commutative[node] else 0)
-        below = [(codes[use], at) for value in makes[node] for use, at in users[value]]
+        above = [made[value] for value in row]
+        if commutative[node]:
+            above.sort()
+        elif own[node] < len(row):
+            above[own[node] :] = sorted(above[own[node] :])
+        below = [(codes[use] << _BITS) + at for value in makes[node] for use, at in users[value]]
         if len(below) > 1:
             below.sort()
-        key = (codes[node], tuple(above), *below)
+        key = (codes[node], *above, None, *below)
         found.append(table.setdefault(key, len(table)))
     return found
-
-
-def _unordered(items: list[int | tuple[int, int, int]], start: int) -> list[int | tuple[int, int, int]]:
-    return items[:start] + sorted(items[start:], key=lambda item: item if isinstance(item, tuple) else (item,))

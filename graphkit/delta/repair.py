@@ -24,13 +24,23 @@ def repair(pairing: Pairing, a: Sequence[int], b: Sequence[int]) -> bool:
     tried: set[tuple[int, int]] = set()  # of thousands of users of one value, the first one speaks for all
     for i in reversed(pairing.lines[0]):
         j = pairing.to_b[i]
-        if j < 0:
+        if j < 0 or _in_line(pairing, i, j):
             continue
         for p, q in _sources(pairing, i, j):
             if pairing.to_b[p] != q and a[p] == b[q] and (p, q) not in tried:
                 tried.add((p, q))
                 found |= _attempt(pairing, p, q, a, b)
     return found
+
+
+def _in_line(pairing: Pairing, i: int, j: int) -> bool:
+    """Whether what two nodes read, slot by slot, comes from partners: so it is nearly everywhere."""
+    above, above_b, to_b = pairing.a.producers, pairing.b.producers, pairing.to_b
+    for value, other in zip(pairing.a.reads[i], pairing.b.reads[j], strict=False):
+        made = above[value]
+        if (to_b[made] if made >= 0 else -1) != above_b[other]:
+            return False
+    return True
 
 
 def _attempt(pairing: Pairing, p: int, q: int, a: Sequence[int], b: Sequence[int]) -> bool:
@@ -83,6 +93,8 @@ def _sources(pairing: Pairing, i: int, j: int) -> Iterator[tuple[int, int]]:
 
 def _source(graph: Canon, value: int, partners: list[int]) -> int:
     made = graph.producers[value]
+    if made < 0 or partners[made] >= 0:
+        return made
     for _ in range(_DETOUR):
         if made < 0 or partners[made] >= 0:
             return made

@@ -7,7 +7,7 @@ over it, those that agree rule out what lies before them, and the first that dif
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -75,15 +75,26 @@ def localize(reference: Model, candidate: Model, trials: Sequence[Trial], labels
         for position, trial in enumerate(trials):
             taps.feed(trial.inputs, trial.sizes)
             taps.measure(outputs)
-            shapes = tuple(t.sizes for t in trials[: position + 1])
-            here = replace(blank, sizes=dict(trial.sizes), seed=trial.seed, shapes=shapes)
-            nothing = next((e for e in taps.errors.values() if says_nothing(e)), None)
-            if nothing is not None:
-                return replace(here, reason=f"the reference's output `{nothing.tensor}` has no finite value")
-            bad = next((e.tensor for e in taps.errors.values() if e.error > 1), None)
+            here, bad = at_trial(blank, trials, position, taps.errors.values())
+            if here.reason:
+                return here
             if bad is not None:
                 return _locate(here, reference, candidate, tensors, taps, bad)
         return _equal(here, reference, candidate, tensors, taps, outputs)
+
+
+def at_trial(
+    blank: Location, trials: Sequence[Trial], position: int, outputs: Iterable[TensorError]
+) -> tuple[Location, str | None]:
+    """What the outputs say at one of the trials: the result so far, with its reason where it ends there since an
+    output of the reference has no finite value; and the first output that is outside its tolerance."""
+    errors = list(outputs)
+    shapes = tuple(trial.sizes for trial in trials[: position + 1])
+    here = replace(blank, sizes=dict(trials[position].sizes), seed=trials[position].seed, shapes=shapes)
+    nothing = next((e.tensor for e in errors if says_nothing(e)), None)
+    if nothing is not None:
+        return replace(here, reason=f"the reference's output `{nothing}` has no finite value"), None
+    return here, next((e.tensor for e in errors if e.error > 1), None)
 
 
 def _equal(

@@ -20,13 +20,13 @@ from graphkit.parity.divergence import Counts, Location, TensorError
 from graphkit.parity.localize import (
     WHOLE,
     Trial,
+    at_trial,
     described,
     explains,
     first_unexplained,
     in_order,
     label_of,
     narrow,
-    says_nothing,
 )
 from graphkit.parity.runners import ort_worker
 from graphkit.parity.taps import Taps
@@ -64,12 +64,9 @@ def localize_marked(model: Model, run: RunMarked, trials: Sequence[Trial], label
         for position, trial in enumerate(trials):
             taps.feed(trial.inputs, trial.sizes)
             taps.measure(taps.outputs)
-            shapes = tuple(t.sizes for t in trials[: position + 1])
-            here = replace(blank, sizes=dict(trial.sizes), seed=trial.seed, shapes=shapes)
-            nothing = next((e for e in taps.errors.values() if says_nothing(e)), None)
-            if nothing is not None:
-                return replace(here, reason=f"the reference's output `{nothing.tensor}` has no finite value")
-            bad = next((e.tensor for e in taps.errors.values() if e.error > 1), None)
+            here, bad = at_trial(blank, trials, position, taps.errors.values())
+            if here.reason:
+                return here
             if bad is not None:
                 found = _look_into(here, model, taps, bad)
                 return replace(found, notes=(*found.notes, *_notes(taps)))

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,6 +45,28 @@ class Runner(Protocol):
         Raises:
             GraphkitError: it could not run.
         """
+
+
+@dataclass(frozen=True)
+class WithValues:
+    """A runner some of whose inputs always have the same values: what a model with frozen inputs is compared with."""
+
+    runner: Runner
+    values: Mapping[str, np.ndarray[Any, Any]]
+
+    @property
+    def label(self) -> str:
+        return f"{self.runner.label} with {', '.join(self.values)} fixed"
+
+    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        """Outputs by name; see `Runner.run`."""
+        return self.runner.run({**self.values, **inputs})
+
+    def release(self) -> None:
+        """Free what the runner holds between runs, if it can be had again."""
+        release = getattr(self.runner, "release", None)
+        if release is not None:
+            release()
 
 
 class OrtRunner:

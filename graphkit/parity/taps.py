@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from graphkit.parity.chunks import in_chunks
 from graphkit.parity.common_tensors import CommonTensors
 from graphkit.parity.divergence import TensorError
 from graphkit.parity.runners import ort_worker
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from graphkit.model import Model
 
-TENSORS_AT_ONCE = 64
-BYTES_AT_ONCE = 256_000_000
-"""Of one run, both sides together."""
 
 _UNKNOWN = 4_000_000  # bytes that a tensor of unknown shape is taken for, until one of them was seen
 _INLINE = 1024  # bytes of a weight that stays in the graph: ONNX Runtime's shape inference reads small ones
@@ -110,17 +108,7 @@ class Taps:
         return TensorError(name, node.op_type, node.name or "", self._tensors.depth[id(node)], **fields)
 
     def _chunks(self, names: Sequence[str]) -> Iterator[list[str]]:
-        chunk: list[str] = []
-        size = 0
-        for name in names:
-            bytes_of = self._bytes(self._tensors.values[name])
-            if chunk and (len(chunk) >= TENSORS_AT_ONCE or size + bytes_of > BYTES_AT_ONCE):
-                yield chunk
-                chunk, size = [], 0
-            chunk.append(name)
-            size += bytes_of
-        if chunk:
-            yield chunk
+        return in_chunks(names, lambda name: self._bytes(self._tensors.values[name]))
 
     def _bytes(self, value: ir.Value) -> int:
         """A guess at the bytes of a tensor on both sides."""

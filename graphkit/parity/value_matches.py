@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphkit.parity.chunks import in_chunks
 from graphkit.parity.runners import ort_worker
 
 EQUAL = 0.2
@@ -18,8 +19,6 @@ EQUAL = 0.2
 error of one tolerance has room to be seen to grow."""
 
 _CHILD = "graphkit.parity.value_child"
-_AT_ONCE = 64
-_BYTES_AT_ONCE = 256_000_000
 _UNKNOWN = 4_000_000  # bytes a tensor is taken for before it was seen
 _ROUNDS = 4
 _CLOSEST = 6
@@ -110,7 +109,7 @@ class Probes:
             bytes_of: Of a pair, given by its two names.
         """
         found: list[dict[str, Any] | None] = []
-        for chunk in _chunks(pairs, lambda pair: bytes_of(pair[0], pair[1])):
+        for chunk in in_chunks(pairs, lambda pair: bytes_of(pair[0], pair[1])):
             found += ort_worker().call(
                 f"{_CHILD}:measure_pairs", reference=self._reference, candidate=self._candidate, pairs=chunk,
                 inputs=self._inputs,
@@ -120,7 +119,7 @@ class Probes:
     def _prints_of(self, graph: str, names: Sequence[str]) -> dict[str, Print]:
         done: dict[str, Print] = {}
         call = f"{_CHILD}:fingerprints"
-        for chunk in _chunks(names, lambda _: max((p.nbytes for p in done.values()), default=_UNKNOWN)):
+        for chunk in in_chunks(names, lambda _: max((p.nbytes for p in done.values()), default=_UNKNOWN)):
             done.update(_prints(chunk, ort_worker().call(call, graph=graph, names=chunk, inputs=self._inputs)))
         return done
 
@@ -170,20 +169,6 @@ def _prints(names: Sequence[str], found: Sequence[dict[str, Any] | None]) -> dic
         for name, entry in zip(names, found, strict=True)
         if entry is not None
     }
-
-
-def _chunks(items: Sequence[Any], bytes_of: Callable[[Any], int]) -> Iterator[list[Any]]:
-    chunk: list[Any] = []
-    size = 0
-    for item in items:
-        more = bytes_of(item)
-        if chunk and (len(chunk) >= _AT_ONCE or size + more > _BYTES_AT_ONCE):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(item)
-        size += more
-    if chunk:
-        yield chunk
 
 
 def _proposed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from graphkit.delta.folding import Folded, fold, fold_changes
 from graphkit.delta.places import place_of
@@ -10,8 +11,11 @@ from graphkit.delta.result import Delta, GraphDelta, PortChange, Rewire, WeightC
 from graphkit.report.diff_nodes import listed
 from graphkit.report.wording import printable
 
-_LINES = 12
-"""Lines of one kind that the default report shows."""
+_SCREEN = 40
+"""Lines of the default report."""
+
+_LINES, _FEWEST = 12, 3
+"""Lines of one section that it shows, at most, and where there are many sections."""
 
 _WIDTH = 100
 """Characters of a value that are shown."""
@@ -31,10 +35,13 @@ def to_text(delta: Delta, *, full: bool = False, context: int = 0) -> str:
     lines = [f"{delta.a} -> {delta.b}", *_notes(delta)]
     if delta.empty:
         return printable("\n".join([*lines, "the same"]))
-    lines.extend(_section("model", _facts(delta, full=full)))
-    lines.extend(_section("signature", map(_port, delta.signature)))
-    for graph in delta.graphs:
-        lines.extend(_graph(graph, full=full, context=context))
+    sections = [
+        _Section("model", [(fact, 1) for fact in _facts(delta, full=full)], "facts"),
+        _Section("signature", [(_port(port), 1) for port in delta.signature], "inputs and outputs", "--signature"),
+        *(section for graph in delta.graphs for section in _graph(graph, full=full, context=context)),
+    ]
+    sections = [section for section in sections if section.rows or section.stands_alone]
+    lines.extend(_whole(sections) if full else _fitted(sections, _SCREEN - len(lines) - 2))
     return printable("\n".join([*lines, "", _summary(delta)]))
 
 
@@ -114,39 +121,76 @@ def _short(text: str | None) -> str:
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
 
 
-def _section(title: str, rows: Iterable[str]) -> Iterator[str]:
-    listed = list(rows)
-    if listed:
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A part of the report.
+
+    Attributes:
+        title: Its headline.
+        rows: Its lines, and how many differences each of them stands for.
+        noun: What the differences are.
+        option: What shows all of them.
+        stands_alone: Whether the headline says something without any line.
+    """
+
+    title: str
+    rows: Sequence[tuple[str, int]]
+    noun: str
+    option: str = "--full"
+    stands_alone: bool = False
+
+    def height(self, most: int) -> int:
+        """Lines of it, the empty one above among them, where at most so many rows are shown."""
+        return 2 + len(self.rows) if len(self.rows) <= most else 3 + most
+
+    def lines(self, most: int) -> Iterator[str]:
         yield ""
-        yield title
-        yield from (f"  {row}" for row in listed)
+        yield self.title
+        yield from (f"  {text}" for text, _ in self.rows[:most])
+        left = sum(count for _, count in self.rows[most:])
+        if left:
+            yield f"  ... and {left} more {self.noun}: {self.option}"
 
 
-def _graph(graph: GraphDelta, *, full: bool, context: int) -> Iterator[str]:
+def _whole(sections: Sequence[_Section]) -> Iterator[str]:
+    return (line for section in sections for line in section.lines(len(section.rows)))
+
+
+def _fitted(sections: Sequence[_Section], room: int) -> Iterator[str]:
+    """The sections in `room` lines: as many rows of each as all have room for, and the last sections left out where
+    that is too few."""
+    most = next((n for n in range(_LINES, _FEWEST, -1) if sum(s.height(n) for s in sections) <= room), _FEWEST)
+    shown = list(sections)
+    while len(shown) > 1 and sum(s.height(most) for s in shown) + 2 * (len(shown) < len(sections)) > room:
+        shown.pop()
+    yield from (line for section in shown for line in section.lines(most))
+    left = sections[len(shown) :]
+    if left:
+        counts: dict[str, int] = {}
+        for section in left:
+            counts[section.noun] = counts.get(section.noun, 0) + max(1, sum(count for _, count in section.rows))
+        said = ", ".join(f"{count} {noun}" for noun, count in counts.items())
+        yield ""
+        yield f"... and {len(left)} more sections, with {said}: --full"
+
+
+def _graph(graph: GraphDelta, *, full: bool, context: int) -> Iterator[_Section]:
     where = f" in {graph.path.rstrip(' /')}" if graph.path else ""
     if graph.a is None or graph.b is None:
-        yield ""
-        yield f"{graph.path} was {'added' if graph.a is None else 'removed'}: {sum(graph.sizes)} nodes"
+        title = f"{graph.path} was {'added' if graph.a is None else 'removed'}: {sum(graph.sizes)} nodes"
+        yield _Section(title, (), "graphs", stands_alone=True)
         return
     if full:
-        yield from _section(f"nodes{where}", listed(graph, context))
+        yield _Section(f"nodes{where}", [(line, 1) for line in listed(graph, context)], "lines")
     else:
-        yield from _section(f"nodes{where}", _limited(map(_folded, fold(graph))))
-    yield from _section(f"changed{where}", _limited(_changes(graph), None if full else _LINES))
-    yield from _section(
-        f"rewired{where}", _limited((_rewire(graph, r) for r in graph.rewires), None if full else _LINES)
-    )
+        yield _Section(f"nodes{where}", [(_folded(each), len(each.hunks)) for each in fold(graph)], "hunks of nodes")
+    yield _Section(f"changed{where}", list(_changes(graph)), "changed nodes")
+    yield _Section(f"rewired{where}", [(_rewire(graph, each), 1) for each in graph.rewires], "rewired inputs")
     if full:
-        yield from _section(f"weights{where}", map(_weight, graph.weights))
+        yield _Section(f"weights{where}", [(_weight(weight), 1) for weight in graph.weights], "weights")
     else:
-        yield from _section(f"weights{where}", _folded_weights(graph))
-
-
-def _limited(rows: Iterable[str], most: int | None = _LINES) -> list[str]:
-    found = list(rows)
-    if most is None or len(found) <= most:
-        return found
-    return [*found[:most], f"... and {len(found) - most} more: --full"]
+        rows = [(line, 1) for line in _folded_weights(graph)]
+        yield _Section(f"weights{where}", rows, "lines on weights", "--weights")
 
 
 def _folded(folded: Folded) -> str:
@@ -163,12 +207,12 @@ def _ops(ops: Sequence[tuple[str, int]]) -> str:
     return "{" + ", ".join([*shown, f"{left} more"] if left else shown) + "}"
 
 
-def _changes(graph: GraphDelta) -> Iterator[str]:
+def _changes(graph: GraphDelta) -> Iterator[tuple[str, int]]:
     for folded in fold_changes(graph):
         times = f"x{len(folded.changes)}  " if len(folded.changes) > 1 else ""
         details = "; ".join(f"{what} {_short(a)} -> {_short(b)}" for what, a, b in folded.details)
         source = f"  ({folded.source})" if folded.source else ""
-        yield f"{times}{folded.op}: {details}  at {folded.where}{source}"
+        yield f"{times}{folded.op}: {details}  at {folded.where}{source}", len(folded.changes)
 
 
 def _rewire(graph: GraphDelta, rewire: Rewire) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -41,6 +40,8 @@ def to_text(found: Inspection, width: int = 100, ready: Iterable[Readiness] = ()
 
 def to_json(found: Inspection, sections: Mapping[str, Any], ready: Iterable[Readiness] = ()) -> str:
     """The inspection as strict JSON; the same file gives the same bytes."""
+    import json
+
     content = {"schema": SCHEMA, **_content(found), "readiness": [each.to_json() for each in ready], **sections}
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 

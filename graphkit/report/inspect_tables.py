@@ -59,6 +59,31 @@ def layers(summary: GraphSummary) -> Rows:
     return Rows("layers", f"{len(rows)} nodes", _NODE_COLUMNS, rows)
 
 
+def engine_layers(found: Inspection) -> Rows:
+    """Every kernel of an engine, with the ONNX nodes that it computes and their lines."""
+    rows = tuple(
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "dtype": layer.dtype,
+            "nodes": list(layer.nodes),
+            "sources": list(layer.sources),
+            "shown.told": layer.dtype or "?",
+            "shown.computes": ", ".join(layer.nodes),
+            "shown.lines": "; ".join(layer.sources),
+        }
+        for layer in found.engine_layers or ()
+    )
+    columns = (
+        ("name", "kernel"),
+        ("kind", "kind"),
+        ("shown.told", "dtype"),
+        ("shown.computes", "ONNX nodes"),
+        ("shown.lines", "lines"),
+    )
+    return Rows("layers", f"{len(rows)} kernels [best effort]", columns, rows)
+
+
 def top(summary: GraphSummary, key: str, most: int) -> Rows:
     """The nodes that have most of something, at the sizes of the report: `flops`, `params` or `memory`."""
     field = {"flops": "macs_at", "params": "parameters", "memory": "live_bytes"}[key]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphkit.support.rule import TARGETS, rules
 from graphkit.support.scene import Scene
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from graphkit.view import ModelView
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
+class Readiness(NamedTuple):
     """What stands in the way of one target.
 
     Attributes:
@@ -49,10 +47,11 @@ def readiness(view: ModelView, table: Table) -> tuple[Readiness, ...]:
     Raises:
         CorruptFile: functions call one another without end.
     """
+    scene = Scene(view, "", table=table)
     found = []
     for target in TARGETS:
-        scene = Scene(view, target, table=table)
+        aimed = scene.aimed_at(target)
         mine = (rule for rule in rules() if target in rule.targets and rule.severity == "error")
-        hits = Counter(rule.code for rule in mine for _ in rule.find(scene))
+        hits = Counter(rule.code for rule in mine for _ in rule.find(aimed))
         found.append(Readiness(target, dict(sorted(hits.items()))))
     return tuple(found)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from graphkit.errors import BadOption
 from graphkit.support.scene import Place, Scene
@@ -19,12 +18,22 @@ TARGETS = {"trt": "TensorRT", "rtx": "TensorRT-RTX", "ort": "ONNX Runtime"}
 NVIDIA = ("trt", "rtx")
 EVERY = ("trt", "rtx", "ort")
 
-_GROUPS = ("operators", "types", "shapes", "limits", "quantisation", "capabilities", "hygiene", "fusions", "asked")
+_GROUPS = (
+    "operators",
+    "types",
+    "shapes",
+    "limits",
+    "quantisation",
+    "quantised",
+    "capabilities",
+    "hygiene",
+    "fusions",
+    "asked",
+)
 """Modules `graphkit.support.rules_*`, each with `RULES`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One place where a rule holds.
 
     Attributes:
@@ -42,8 +51,7 @@ class Hit:
     capabilities: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """Something about a model that a target minds.
 
     Attributes:

@@ -61,6 +61,23 @@ def _turing(scene: Scene) -> Iterator[Hit]:
         yield Hit(f"{count} in float32, which TensorRT-RTX has not for 7.5", places[0], capabilities=below)
 
 
+def _turing_3d(scene: Scene) -> Iterator[Hit]:
+    below = _below(scene, (8, 0))
+    places = (
+        [p for p in scene.of("Conv") if scene.dtype(p, 0) == "float32" and _rank(scene, p, 1) == 5] if below else []
+    )
+    if places:
+        count = (
+            f"{len(places)} three-dimensional convolutions" if len(places) > 1 else "a three-dimensional convolution"
+        )
+        yield Hit(f"{count} in float32, which TensorRT-RTX has not for 7.5", places[0], capabilities=below)
+
+
+def _rank(scene: Scene, place: Place, index: int) -> int | None:
+    shape = scene.shape(place, index)
+    return None if shape is None else len(shape)
+
+
 _NEWER = "name newer compute capabilities with --cc, or use a type that these have"
 
 RULES = (
@@ -114,6 +131,17 @@ RULES = (
         "such products. One bad target fails the whole build. Convolutions in float32 are built.",
         "convert the model to float16 for 7.5, or name 8.0 and later with --cc",
         _turing,
+        seen_by="builder",
+    ),
+    Rule(
+        "GKC206",
+        "float32 convolutions in three dimensions are not built for 7.5",
+        "error",
+        ("rtx",),
+        "`Cannot compile operation for Turing (SM75): FP32 3D convolution is not supported`. Those in one and two "
+        "dimensions are built.",
+        "convert the model to float16 for 7.5, or name 8.0 and later with --cc",
+        _turing_3d,
         seen_by="builder",
     ),
 )

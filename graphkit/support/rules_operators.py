@@ -6,35 +6,38 @@ from collections.abc import Iterator
 
 from graphkit.support.operators import ANOTHER, CONTRIB_TAKEN, FIXES, TAKEN, WITHOUT_PLUGIN
 from graphkit.support.rule import NVIDIA, TARGETS, Hit, Rule
-from graphkit.support.scene import Scene
+from graphkit.support.scene import Place, Scene
 
 _STANDARD = ("", "ai.onnx")
 
 
 def _missing(scene: Scene) -> Iterator[Hit]:
-    functions = {function.key for function in scene.view.functions}
     title = TARGETS[scene.target]
-    for place in scene.places:
-        op, domain = place.op, place.graph.domains[place.index]
-        if functions and (domain, op, place.graph.overloads.get(place.index, "")) in functions:
-            continue
+    for domain, op in scene.kinds:
         known = CONTRIB_TAKEN if domain == "com.microsoft" else TAKEN
         lacks_plugin = scene.target == "rtx" and op in WITHOUT_PLUGIN
         if op in known and not lacks_plugin:
             continue
         name = op if domain in _STANDARD else f"{domain}::{op}"
         what = f"{title} has no plugin for `{name}`" if lacks_plugin else f"{title} has no operator `{name}`"
-        yield Hit(what, place, fix=FIXES.get(op, ANOTHER))
+        for place in _without_body(scene, domain, op):
+            yield Hit(what, place, fix=FIXES.get(op, ANOTHER))
 
 
 def _foreign(scene: Scene) -> Iterator[Hit]:
-    functions = {function.key for function in scene.view.functions}
-    for place in scene.places:
-        domain = place.graph.domains[place.index]
-        if domain in _STANDARD or domain == "com.microsoft" or place.op not in TAKEN:
+    for domain, op in scene.kinds:
+        if domain in _STANDARD or domain == "com.microsoft" or op not in TAKEN:
             continue
-        if (domain, place.op, place.graph.overloads.get(place.index, "")) not in functions:
-            yield Hit(f"`{domain}::{place.op}` is built as ONNX's own `{place.op}`", place)
+        for place in _without_body(scene, domain, op):
+            yield Hit(f"`{domain}::{op}` is built as ONNX's own `{op}`", place)
+
+
+def _without_body(scene: Scene, domain: str, op: str) -> Iterator[Place]:
+    """The nodes of an operator that the model itself does not define."""
+    functions = {function.key for function in scene.view.functions}
+    for place in scene.of_kind(domain, op):
+        if (domain, op, place.graph.overloads.get(place.index, "")) not in functions:
+            yield place
 
 
 _SINCE = {

@@ -56,12 +56,12 @@ _QUANTISED = ("float8e4m3fn", "int4", "float4e2m1")
 
 
 def _packed_inputs(scene: Scene) -> Iterator[Hit]:
-    consumers = scene.graph.consumers()
-    for value in scene.inputs():
-        dtype = scene.tensor(scene.graph, value).dtype
+    packed = {v: dtype for v in scene.inputs() if (dtype := scene.tensor(scene.graph, v).dtype) in _QUANTISED}
+    consumers = scene.graph.consumers() if packed else []
+    for value, dtype in packed.items():
         readers = [scene.graph.ops[i] for i in consumers[value]]
         other = next((op for op in readers if op != "DequantizeLinear"), None)
-        if dtype in _QUANTISED and other is not None:
+        if other is not None:
             name = scene.graph.values[value]
             yield Hit(f"input `{name}` is {dtype} and is read by {other}", value=name)
 

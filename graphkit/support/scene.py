@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphkit.view import AttributeView, GraphView, ModelView, NodeView, WeightView
 
@@ -54,6 +56,10 @@ class Place:
         return self.graph.subgraphs(self.index)
 
 
+_Seat: TypeAlias = tuple[GraphView, Place | None, str]
+"""A graph, the node that it is inside of, and the name of the attribute or function that holds it."""
+
+
 class Scene:
     """A model as rules see it.
 
@@ -62,10 +68,6 @@ class Scene:
         target: `trt`, `rtx` or `ort`.
         capabilities: Compute capabilities that are asked about; () for the target's default.
         table: Its shapes, where they are inferred already.
-
-    Attributes:
-        places: Every node: of the main graph first, then of graphs inside it, then of functions.
-        ops: The same by operator, for the operators of ONNX itself.
 
     Raises:
         CorruptFile: the graph has a cycle, or functions call one another without end.
@@ -84,17 +86,48 @@ class Scene:
         self._ids: dict[int, dict[str, int]] = {}
         self._holders: dict[int, Place] = {}
         self._consumers: dict[int, list[list[int]]] = {}
-        self.places: tuple[Place, ...] = tuple(self._walk())
-        ops: dict[str, list[Place]] = {}
-        for place in self.places:
-            if place.graph.domains[place.index] in _STANDARD:
-                ops.setdefault(place.op, []).append(place)
-        self.ops: Mapping[str, list[Place]] = ops
+        self._places: tuple[Place, ...] | None = None
+        self._holding: dict[tuple[str, str], list[_Seat]] = {}
+        self._kinds: dict[tuple[str, str], tuple[Place, ...]] = {}
+        for seat in self._seats():
+            for kind in dict.fromkeys(zip(seat[0].domains, seat[0].ops, strict=True)):
+                self._holding.setdefault(kind, []).append(seat)
+
+    def aimed_at(self, target: str) -> Scene:
+        """The same model as another target sees it; what is known of the model is shared."""
+        scene = copy.copy(self)
+        scene.target = target
+        return scene
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Every node: of the main graph first, then of graphs inside it, then of functions."""
+        if self._places is None:
+            self._places = tuple(Place(s[0], i, s[1], s[2]) for s in self._seats() for i in range(len(s[0])))
+        return self._places
+
+    @property
+    def kinds(self) -> Iterable[tuple[str, str]]:
+        """Domain and operator of the nodes, each pair once."""
+        return self._holding.keys()
+
+    def of_kind(self, domain: str, op: str) -> tuple[Place, ...]:
+        """The nodes of an operator of a domain, in the order of `places`; looked for when a rule asks."""
+        kind = domain, op
+        if kind not in self._holding:
+            return ()
+        if kind not in self._kinds:
+            self._kinds[kind] = tuple(
+                Place(graph, index, around, branch)
+                for graph, around, branch in self._holding[kind]
+                for index, name in enumerate(graph.ops)
+                if name == op and graph.domains[index] == domain
+            )
+        return self._kinds[kind]
 
     def of(self, *ops: str) -> Iterator[Place]:
         """The nodes of some of ONNX's operators."""
-        for op in ops:
-            yield from self.ops.get(op, ())
+        return (place for op in ops for domain in _STANDARD for place in self.of_kind(domain, op))
 
     @property
     def opset(self) -> int:
@@ -214,21 +247,19 @@ class Scene:
                 self._tables[id(each.graph)] = each
                 pending.extend(inner for rows in each.bodies.values() for _, inner in rows)
 
-    def _walk(self) -> Iterator[Place]:
-        yield from self._nodes(self.view.graph, None, "")
-        for function in self.view.functions:
-            yield from self._nodes(function.body, None, f"{function.domain}::{function.name}")
-
-    def _nodes(self, graph: GraphView, around: Place | None, branch: str) -> Iterator[Place]:
-        pending: list[tuple[GraphView, Place | None, str]] = [(graph, around, branch)]
-        while pending:
-            graph, around, branch = pending.pop(0)
-            if around is not None:
-                self._holders[id(graph)] = around
-            for index, row in enumerate(graph.attributes):
-                place = Place(graph, index, around, branch)
-                yield place
-                if row:
+    def _seats(self) -> Iterator[_Seat]:
+        """Every graph, with the node around it; an outer one before those inside it."""
+        roots = [(self.view.graph, ""), *((f.body, f"{f.domain}::{f.name}") for f in self.view.functions)]
+        for root, name in roots:
+            pending: deque[_Seat] = deque([(root, None, name)])
+            while pending:
+                seat = pending.popleft()
+                graph, around, branch = seat
+                if around is not None:
+                    self._holders[id(graph)] = around
+                yield seat
+                for index in graph.with_graphs():
+                    place = Place(graph, index, around, branch)
                     pending.extend((inner, place, name) for name, inner in place.bodies())
 
     def _seat(self, graph: GraphView) -> tuple[Place | None, str]:

@@ -5,11 +5,10 @@ Source: `TensorProto` in onnx.proto of onnx 1.23.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class DType:
+class DType(NamedTuple):
     """An element type.
 
     Attributes:

@@ -44,9 +44,8 @@ def _needs(graph: GraphView) -> list[list[int]]:
     producers = graph.producers
     needs = [[p for value in reads if (p := producers[value]) >= 0] for reads in graph.reads]
     ids: dict[str, int] | None = None
-    for index, row in enumerate(graph.attributes):
-        if row and any(attribute.kind in ("GRAPH", "GRAPHS") for attribute in row):
-            ids = ids if ids is not None else {name: value for value, name in enumerate(graph.values)}
-            captured = (ids[name] for name in graph.node(index).captures if name in ids)
-            needs[index].extend(p for value in captured if (p := producers[value]) >= 0)
+    for index in graph.with_graphs():
+        ids = ids if ids is not None else {name: value for value, name in enumerate(graph.values)}
+        captured = (ids[name] for name in graph.node(index).captures if name in ids)
+        needs[index].extend(p for value in captured if (p := producers[value]) >= 0)
     return needs

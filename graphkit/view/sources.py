@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from graphkit.errors import CorruptFile, FileMissing, UnsafePath
 
@@ -29,8 +28,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class FileSource:
+class FileSource(NamedTuple):
     """The model's own file.
 
     Attributes:
@@ -54,8 +52,7 @@ class FileSource:
             os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalSource:
+class ExternalSource(NamedTuple):
     """A file of weights beside the model.
 
     Attributes:
@@ -98,8 +95,7 @@ class ExternalSource:
             os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class BytesSource:
+class BytesSource(NamedTuple):
     """Bytes in memory: a serialised message, or a few bytes of a file that were cheaper to keep than to find again.
 
     Attributes:
@@ -115,8 +111,7 @@ class BytesSource:
         yield self.data[start:] if length is None else self.data[start : start + length]
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSource:
+class TensorSource(NamedTuple):
     """A tensor of an onnx_ir graph in memory."""
 
     tensor: ir.TensorProtocol

@@ -6,7 +6,6 @@ Views are values: nothing in them changes after they are made. A graph keeps its
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,13 +131,18 @@ class GraphView:
                 for graph in attribute.value:
                     yield attribute.name, graph
 
+    def with_graphs(self) -> list[int]:
+        """The nodes that have graphs among their attributes."""
+        rows = enumerate(self.attributes)
+        return list(dict.fromkeys([index for index, row in rows for a in row if a.kind in _GRAPHS]))
+
     def walk(self) -> Iterator[GraphView]:
         """This graph and every graph inside it, outer ones first."""
         pending = [self]
         while pending:
             graph = pending.pop()
             yield graph
-            inner = [g for i, row in enumerate(graph.attributes) if row for _, g in graph.subgraphs(i)]
+            inner = [g for i in graph.with_graphs() for _, g in graph.subgraphs(i)]
             pending.extend(reversed(inner))
 
     def captured(self) -> tuple[str, ...]:
@@ -173,6 +177,7 @@ class GraphView:
                     yield weight
 
 
+_GRAPHS = ("GRAPH", "GRAPHS")
 _WITH_TENSORS = frozenset(("TENSOR", "TENSORS", "SPARSE_TENSOR", "SPARSE_TENSORS"))
 
 
@@ -241,6 +246,8 @@ class NodeView:
         text = self.metadata.get(_SOURCE_KEY)
         if not text:
             return ()
+        import json
+
         from graphkit.model import SourceLine
 
         try:

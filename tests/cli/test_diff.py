@@ -145,3 +145,36 @@ def test_git_diff_takes_what_git_gives(run, files):
     assert gone.out.endswith("deleted model, 12 nodes, 6 weights\n")
     assert run("git-diff", "m.onnx").out == "* unmerged: m.onnx\n"
     assert run("git-diff", "m.onnx", "a.onnx").code == 2
+
+
+def test_the_report_of_two_large_graphs_fits_on_a_screen_and_counts_what_it_leaves_out(run, tmp_path):
+    """Sixty branches, each changed in a way of its own, and thirty new outputs."""
+    ops = ["Abs", "Exp", "Neg", "Sin", "Cos", "Tanh", "Ceil", "Sqrt", "Erf", "Sign"]
+
+    def branches(edits):
+        nodes, outputs = [], []
+        for index in range(60):
+            value = "x"
+            for step in range(3 + index % 7):
+                op = "Sigmoid" if step == 1 and edits else "Relu"
+                nodes.append(helper.make_node(op, [value], [f"v{index}_{step}"]))
+                value = f"v{index}_{step}"
+            for step in range(1 + index // 10 if edits else 0):
+                nodes.append(helper.make_node(ops[(index + step) % 10], [value], [f"n{index}_{step}"]))
+                value = f"n{index}_{step}"
+            outputs.append(helper.make_tensor_value_info(f"y{index}", 1, ["n"] * (2 if edits and index < 30 else 1)))
+            nodes.append(helper.make_node("Softplus", [value], [f"y{index}"]))
+        graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, ["n"])], outputs)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+    for name, edits in (("a", False), ("b", True)):
+        (tmp_path / f"{name}.onnx").write_bytes(branches(edits).SerializeToString())
+    shown = run("diff", "a.onnx", "b.onnx").out.splitlines()
+    counts = json.loads(run("diff", "a.onnx", "b.onnx", "--json").out)["graphs"][0]
+    assert len(shown) <= 40
+    left = next(int(line.split()[2]) for line in shown if line.endswith("more hunks of nodes: --full"))
+    folded = [line.split()[0] for line in shown[shown.index("nodes") + 1 :] if line.startswith("  ")]
+    folded = folded[: folded.index("...")]
+    assert left + sum(int(first[1:]) if first.startswith("x") else 1 for first in folded) == len(counts["hunks"])
+    assert any(line.endswith("more inputs and outputs: --signature") for line in shown)
+    assert len(run("diff", "a.onnx", "b.onnx", "--full").out.splitlines()) > 100

@@ -272,10 +272,11 @@ def test_what_the_parser_takes_for_an_empty_network_never_builds(tmp_path, data)
         "graphkit.engine.trt_child:build",
         model_path=str(tmp_path / "m.onnx"),
         engine_path=str(tmp_path / "m.engine"),
-        profile={},
+        profiles=[{}],
         capabilities=[],
         tf32=True,
         rtx=True,
+        settings={},
     )
     assert reply["status"] == "refused"
     assert not (tmp_path / "m.engine").exists()

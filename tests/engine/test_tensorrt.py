@@ -99,7 +99,7 @@ def library(monkeypatch):
     monkeypatch.setattr(util, "TRT_LOGGER", None)
     monkeypatch.setattr(polygraphy, "network_from_onnx_path", parse)
     monkeypatch.setattr(polygraphy, "create_config", configure)
-    monkeypatch.setattr(polygraphy, "engine_bytes_from_network", lambda _network, config: plan_bytes())
+    monkeypatch.setattr(polygraphy, "engine_bytes_from_network", lambda _network, config, **_: plan_bytes())
     monkeypatch.setattr(trt_session, "_logs", {})
     monkeypatch.setattr(builder, "visible_gpus", lambda: ("9.0",))
     monkeypatch.setattr(tensorrt, "library", lambda: Library("TensorRT", "tensorrt", False, InProcess()))
@@ -145,7 +145,7 @@ def test_a_library_that_ignores_tf32_is_caught(library, gemm, tmp_path, monkeypa
 
 
 def test_a_library_that_writes_rubbish_is_caught(library, gemm, tmp_path, monkeypatch):
-    monkeypatch.setattr(library.polygraphy, "engine_bytes_from_network", lambda _network, config: b"ftrt")
+    monkeypatch.setattr(library.polygraphy, "engine_bytes_from_network", lambda _network, config, **_: b"ftrt")
     with pytest.raises(CorruptFile):
         TensorRTBuilder().build(BuildRequest(gemm, BATCH), tmp_path / "m.engine")
     assert list(tmp_path.iterdir()) == []
@@ -205,7 +205,7 @@ def test_an_engine_that_cannot_run_gives_the_librarys_lines(library, gemm, tmp_p
 def test_the_wrong_child_is_noticed(library, monkeypatch):
     monkeypatch.setattr(importlib.import_module("polygraphy.config"), "USE_TENSORRT_RTX", True)
     with pytest.raises(InternalError):
-        trt_child.build("m.onnx", "m.engine", {}, [], True, rtx=False)
+        trt_child.build("m.onnx", "m.engine", [{}], [], True, rtx=False, settings={})
 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="tensorrt is installed")

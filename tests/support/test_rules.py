@@ -12,6 +12,7 @@ from graphkit.errors import BadOption
 from graphkit.support import rules_asked
 from graphkit.support.rule import TARGETS, Rule, chosen, rule_of, rules
 from graphkit.support.scene import Scene
+from tests.support import quantised
 from tests.support.models import CASES, F, model, node, save
 
 
@@ -68,6 +69,11 @@ def float4(dtype: int):
     return model(nodes, ["x f32 16"], ["y f32 16"], opset=23, weights=weights)
 
 
+def convolution_3d():
+    weights = {"w": np.ones((2, 2, 3, 3, 3), F)}
+    return model([node("Conv", "x w", "y")], ["x f32 1,2,4,4,4"], ["y f32 1,2,2,2,2"], weights=weights)
+
+
 def conditional_on_shape():
     """Branches of different rank, chosen by a size: known when an engine is built."""
     then = helper.make_graph([node("Squeeze", "x z", "a")], "t", [], [helper.make_tensor_value_info("a", T.FLOAT, [4])])
@@ -110,11 +116,14 @@ PAIRS = {
     "GKC138": (case("layernorm mixed"), case("layernorm")),
     "GKC141": (case("qdq uint8"), case("qdq uint8 zero 0")),
     "GKC142": (case("bias int32 dq"), case("qdq int8")),
+    "GKC143": (quantised.beside, quantised.int8),
+    "GKC144": (lambda: quantised.int8(scales=3), quantised.int8),
     "GKC201": (case("bf16 matmul"), case("fp16 matmul")),
     "GKC202": (case("qdq fp8"), case("qdq int8")),
     "GKC203": (case("int4 dq"), case("qdq int8")),
     "GKC204": (lambda: float4(T.FLOAT4E2M1), lambda: float4(T.INT8)),
     "GKC205": (case("matmul"), case("conv")),
+    "GKC206": (convolution_3d, case("conv")),
     "GKC301": (case("foreign relu"), case("ms gelu")),
     "GKC302": (case("rms opset20"), case("gelu")),
     "GKC311": (case("int64 io"), case("int8 io")),
@@ -128,6 +137,11 @@ PAIRS = {
     "GKC333": (lambda: two_called(["a", ""]), lambda: two_called(["a", "b"])),
     "GKC334": (lambda: unused_node(True), lambda: unused_node(False)),
     "GKC341": (lambda: calibrated(1.0), lambda: calibrated(0.02)),
+    "GKC342": (lambda: quantised.int8(island=True), quantised.int8),
+    "GKC343": (case("qdq int8"), quantised.int8),
+    "GKC344": (quantised.before_softmax, quantised.int8),
+    "GKC345": (lambda: quantised.int8(island=True), quantised.int8),
+    "GKC346": (lambda: quantised.int8(axis=0), quantised.int8),
     "GKC351": (lambda: layer_norm_in_pieces(16), lambda: layer_norm_in_pieces(17)),
 }
 SAID_BY_LIBRARIES = {rules_asked.PARSER, rules_asked.BUILDER, rules_asked.CONTRADICTION}
