@@ -233,9 +233,9 @@ def _nms(ctx: click.Context, /, model: str, boxes: str, scores: str, **options: 
 
 
 def _load(path: str) -> Model:
-    from graphkit.model import load
+    from graphkit.capture.onnx_file import read
 
-    return load(path)
+    return read(path)
 
 
 def _write(model: Model, output: Path) -> None:

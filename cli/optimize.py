@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "--verify", type=click.Choice(["none", "final", "each"]), default="final", show_default=True,
     help="Prove the result, every rule, or nothing.",
 )  # fmt: skip
+@click.option("--shape", multiple=True, metavar="X=DIMS", help="Names for an input's dimensions: x=batch,3,h,w.")
 @click.option("--dim", multiple=True, metavar="D=RANGE", help="Range of a dimension, to prove in: batch=1:4:8.")
 @click.option("--input", multiple=True, metavar="X=VALUE", help="An input's value, to prove on: x=file.npy, sr=16000.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="Seed of values.")
@@ -88,6 +89,7 @@ def _proving(options: dict[str, Any]) -> Proving:
 
     return Proving(
         verify=options["verify"],
+        shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
         dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
         samples=each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
         seed=options["seed"],

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from graphkit import __version__, events
+from graphkit.capture import onnx_file
+from graphkit.capture.request import CaptureRequest
 from graphkit.errors import BadOption, GraphkitError, OptimizationFailed
-from graphkit.model import Model, load
+from graphkit.model import Model
 from graphkit.parity.check import cases_of, check
 from graphkit.parity.inputs import fixed_sizes, plan_inputs
 from graphkit.parity.runners import OrtRunner
@@ -21,7 +23,7 @@ from graphkit.parity.sizes import SizePoint, choose_sizes
 from graphkit.parity.verdict import Comparison
 from graphkit.rewrite.passes import Options, rewrite
 from graphkit.rewrite.rule import Changes
-from graphkit.shapes import DimRange, Sample
+from graphkit.shapes import DimRange, Sample, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -80,12 +82,14 @@ class Proving:
 
     Attributes:
         verify: `none`; `final`: the result; `each`: the result of every rule.
+        shapes: Shapes of inputs, where a file is read: names for its dimensions.
         dims: Ranges of symbolic dimensions; those of the model where ().
         samples: Values for some inputs.
         seed: Of the drawn ones.
     """
 
     verify: Verify = "final"
+    shapes: tuple[TensorSpec, ...] = ()
     dims: tuple[DimRange, ...] = ()
     samples: tuple[Sample, ...] = ()
     seed: int = 0
@@ -99,7 +103,7 @@ def optimize(
     Args:
         source: A model, which stays as it is, or an ONNX file.
         options: What to rewrite; or its fields as `settings`: `level`, `target`, `opset`, `only`, `skip`, `growth`.
-        proving: How to prove it; or its fields as `settings`: `verify`, `dims`, `samples`, `seed`.
+        proving: How to prove it; or its fields as `settings`: `verify`, `shapes`, `dims`, `samples`, `seed`.
 
     Raises:
         FileMissing, CorruptFile, UnsafePath: the file cannot be read.
@@ -109,12 +113,12 @@ def optimize(
     Example:
         >>> optimize("m.onnx", target="trt").changes.by_rule()
     """
-    own = {key: settings.pop(key) for key in ("verify", "dims", "samples", "seed") if key in settings}
+    own = {key: settings.pop(key) for key in ("verify", "shapes", "dims", "samples", "seed") if key in settings}
     asked = replace(options or Options(), **settings)
     proof = replace(proving or Proving(), **own)
     if proof.verify not in ("none", "final", "each"):
         raise BadOption(f"--verify {proof.verify}: unknown", remedy="none, final or each")
-    origin = _Origin(source)
+    origin = _Origin(source, CaptureRequest(shapes=proof.shapes, dims=proof.dims))
     before = _counts(origin.model.ir)
     with events.stage("optimise") as said:
         changes, graph = origin.rewritten(asked)
@@ -267,6 +271,7 @@ class _Origin:
     """Where fresh copies of the model to rewrite come from: a file, which is read anew, or a model in memory."""
 
     source: Model | Path | str
+    request: CaptureRequest
     file: Path | None = field(init=False, default=None)
     model: Model = field(init=False)
     _first: Model | None = field(init=False, default=None)
@@ -277,7 +282,7 @@ class _Origin:
             self.model = self.source
         else:
             self.file = Path(self.source)
-            self.model = load(self.file)
+            self.model = onnx_file.read(self.file, self.request)
 
     def rewritten(self, options: Options) -> tuple[Changes, ir.Model]:
         """A fresh copy of the graph, rewritten, and what was done to it."""
@@ -285,7 +290,7 @@ class _Origin:
 
         if self._view is None:
             self._view = view.read(self.file) if self.file is not None else view.of(self.model)
-        graph = load(self.file).ir if self.file is not None else self.model.ir.clone()
+        graph = onnx_file.read(self.file, self.request).ir if self.file is not None else self.model.ir.clone()
         return rewrite(graph, self._view, options), graph
 
     def with_graph(self, graph: ir.Model, changes: Changes) -> Model:

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 _MAX_EXPANDED_NODES = 1_000_000  # of model-local functions: 31 nested ones reach 2^30 nodes from a 2 kB file
 
 
+def read(path: Path | str, request: CaptureRequest | None = None) -> Model:
+    """The model in an ONNX file, checked, with a name for every free dimension of its inputs.
+
+    Args:
+        path: The file.
+        request: Shapes and ranges of its inputs, where they are to be others than the file's own.
+
+    Raises: as `graphkit.model.load`, and `CorruptFile` where the graph is none; as `Source.capture` for the request.
+    """
+    return OnnxSource(Path(path)).capture(request or CaptureRequest())
+
+
 def recognise(path: Path, head: bytes, request: CaptureRequest) -> Source | None:
     """The source for a file whose first bytes may be a ModelProto: field 1 (`ir_version`) or another known field.
 
@@ -120,7 +132,7 @@ def _named(model: Model, request: CaptureRequest) -> ir.Model:
     unknown = next((n for n in (*asked, *(s.name for s in request.samples)) if n not in known), None)
     if unknown is not None:
         raise UnknownName(f"the model has no input called `{unknown}`", remedy=f"its inputs: {', '.join(known)}")
-    graph = model.ir.clone()
+    graph = model.ir  # just read: nobody else has it
     renamed: dict[str, str | int] = {}
     for value in graph.graph.inputs:
         if value.name in known:

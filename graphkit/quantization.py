@@ -1,0 +1,273 @@
+"""`quantize`: a model in fp16, bf16, int8, fp8 or int4, compared with the model as it was given.
+
+fp16 and bf16 outputs are held to the tolerance of that type. Quantised ones have no such tolerance per element: they
+are held to a likeness of whole outputs, or to the `--max-drop` that was asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from graphkit import events
+from graphkit.capture import onnx_file
+from graphkit.capture.request import CaptureRequest
+from graphkit.errors import BadOption, ParityFailed
+from graphkit.model import Model
+from graphkit.parity.check import Case, cases_of, check_cases
+from graphkit.parity.inputs import fixed_sizes, plan_inputs
+from graphkit.parity.judge import ByName, Judge, Judgement
+from graphkit.parity.metrics import Condition
+from graphkit.parity.runners import OrtRunner
+from graphkit.parity.sizes import SizePoint, choose_sizes
+from graphkit.parity.verdict import Comparison
+from graphkit.precision.plan import Lowering, Precision
+from graphkit.shapes import DimRange, Sample, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from graphkit.precision.calibration import Method
+    from graphkit.precision.search import Metric, SearchResult
+
+    Tensors = Mapping[str, np.ndarray[Any, Any]]
+
+PRECISIONS = ("fp16", "bf16", "int8", "fp8", "int4")
+HALF = ("fp16", "bf16")
+
+LIKENESS = {"int8": 0.99, "fp8": 0.99, "int4": 0.98}
+"""Least cosine between the outputs of a quantised model and those of the model that was given, where no `max_drop` says
+otherwise. What published int8 classifiers keep within 1 % of accuracy lies above it (Wu et al., arXiv 2004.09602)."""
+
+_MOST_CASES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeRequest:
+    """What a model is to be brought to.
+
+    Attributes:
+        precision: `fp16`, `bf16`, `int8`, `fp8` or `int4`.
+        data: Calibration data: a folder, an `.npz` file, `package.module:function`, or samples.
+        method: How int8 and fp8 scales follow from the values seen: `minmax`, `entropy` or `percentile`.
+        uncalibrated: Whether int8 and fp8 scales may be guessed from made-up inputs.
+        keep: Names of nodes that stay in float32.
+        block: int4: elements that share a scale; 32 where None.
+        io_types: fp16, bf16: whether inputs and outputs become low too.
+        max_drop: Error that the result may have, by `metric`; the layers that have to stay in float32 for that are
+            searched for.
+        metric: `cosine` (1 - cosine) or `l2` (relative).
+        shapes, dims: Shapes of inputs, where a file is read, and ranges of their dimensions.
+        samples, seed: For the comparison, where no data is given.
+    """
+
+    precision: Precision
+    data: Any = None
+    method: Method = "minmax"
+    uncalibrated: bool = False
+    keep: frozenset[str] = frozenset()
+    block: int | None = None
+    io_types: bool = False
+    max_drop: float | None = None
+    metric: Metric = "cosine"
+    shapes: tuple[TensorSpec, ...] = ()
+    dims: tuple[DimRange, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """A lowered model and its proof.
+
+    Attributes:
+        lowering: The model, and what stayed in float32 and why.
+        comparisons: With the model that was given.
+        search: How the layers that stay were found; None where `max_drop` did not ask for it.
+    """
+
+    lowering: Lowering
+    comparisons: tuple[Comparison, ...]
+    search: SearchResult | None = None
+
+    @property
+    def model(self) -> Model:
+        return self.lowering.model
+
+    @property
+    def status(self) -> Literal["pass", "fail", "not run"]:
+        """`fail` where any comparison failed, `not run` where any was not run."""
+        found = {c.status for c in self.comparisons}
+        return "fail" if "fail" in found else "not run" if "not run" in found or not found else "pass"
+
+
+def quantize(source: Model | Path | str, request: QuantizeRequest | None = None, **settings: Any) -> Quantization:
+    """Bring a model to a lower precision, and compare it with the model as it was given.
+
+    Args:
+        source: A model, or an ONNX file. Optimise it first: a BatchNormalization that is still there is not quantised.
+        request: What is asked for; or its fields as `settings`.
+
+    Raises:
+        PrecisionRefused: nothing would really run in that precision, it is there already, or `max_drop` is not met.
+        BadOption: options contradict one another, or there is no data where it is needed.
+        ParityFailed: the result differs by more than it may.
+
+    Example:
+        >>> quantize("m.onnx", precision="int8", data="samples/").lowering.share
+    """
+    asked = replace(request, **settings) if request is not None else QuantizeRequest(**settings)
+    if isinstance(source, Model):
+        model = replace(source, dims=asked.dims or source.dims)
+    else:
+        model = onnx_file.read(source, CaptureRequest(shapes=asked.shapes, dims=asked.dims))
+    found = lower(model, asked)
+    if found.status != "pass":
+        bad = [c for c in found.comparisons if c.status != "pass"]
+        raise ParityFailed(
+            f"the {asked.precision} model differs in {len(bad)} of {len(found.comparisons)} comparisons: "
+            f"{bad[0].reason if bad else 'nothing could be compared'}",
+            where=f"{bad[0].candidate} against {bad[0].reference}" if bad else None,
+            remedy="--max-drop X looks for the layers that have to stay in float32; --keep NAME keeps one",
+        )
+    return found
+
+
+def lower(model: Model, asked: QuantizeRequest) -> Quantization:
+    """As `quantize`, but a result that differs is returned, not raised."""
+    check_options(asked)
+    with events.stage("lower") as said:
+        lowering, search = _searched(model, asked) if asked.max_drop is not None else (_lowered(model, asked), None)
+        said.append(
+            f"{lowering.nodes_low} of {lowering.nodes_total} layers, {lowering.share:.0%} of {lowering.share_of}"
+        )
+    with events.stage("validate") as said:
+        comparisons = compare(model, lowering.model, asked)
+        said.append(f"{len(comparisons)} comparisons")
+    return Quantization(lowering, comparisons, search)
+
+
+def check_options(asked: QuantizeRequest) -> None:
+    """Refuse options that say nothing about this precision.
+
+    Raises:
+        BadOption
+    """
+    if asked.precision not in PRECISIONS:
+        raise BadOption(f"--precision {asked.precision}: unknown", remedy=f"one of {', '.join(PRECISIONS)}")
+    half, calibrated = asked.precision in HALF, asked.precision in ("int8", "fp8")
+    idle = {
+        "--io-types": asked.io_types and not half,
+        "--block": asked.block is not None and asked.precision != "int4",
+        "--uncalibrated": asked.uncalibrated and not calibrated,
+        f"--method {asked.method}": asked.method != "minmax" and not calibrated,
+        "--keep": bool(asked.keep) and asked.max_drop is not None,
+    }
+    option = next((name for name, wrong in idle.items() if wrong), None)
+    if option == "--keep":
+        raise BadOption("--keep says which layers stay, --max-drop looks for them", remedy="give one of the two")
+    if option is not None:
+        raise BadOption(f"{option} says nothing about {asked.precision}", remedy=f"leave {option} out")
+
+
+def compare(reference: Model, candidate: Model, asked: QuantizeRequest) -> tuple[Comparison, ...]:
+    """The two in ONNX Runtime, as they stand, on the data where there is some, else on drawn inputs."""
+    with (
+        OrtRunner(reference, optimize=False, name="as given") as before,
+        OrtRunner(candidate, optimize=False, name=asked.precision) as after,
+    ):
+        return check_cases(before, [after], _cases(reference, asked), judge_of(asked))
+
+
+def judge_of(asked: QuantizeRequest) -> Judge | ByName | _Alike:
+    """What makes the outputs of a lowered model good enough."""
+    from graphkit.precision import half
+
+    if asked.max_drop is not None:
+        limit = asked.max_drop
+        bound = Condition("cosine", 1 - limit) if asked.metric == "cosine" else Condition("l2", limit)
+        return _Alike(bound)
+    if asked.precision in HALF:
+        return ByName(half.tolerance(cast("Literal['fp16', 'bf16']", asked.precision)))
+    return _Alike(Condition("cosine", LIKENESS[asked.precision]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """Floating-point outputs as wholes are alike; others are equal."""
+
+    condition: Condition
+
+    def __call__(self, expected: Tensors, found: Tensors) -> Judgement:
+        return Judge({"": math.inf}, {}, (self.condition,))(expected, found)
+
+
+# --- lowering ----------------------------------------------------------------------------------------------------
+
+
+def _lowered(model: Model, asked: QuantizeRequest, keep: frozenset[str] | None = None) -> Lowering:
+    from graphkit.precision import half, int4, quantize
+
+    stays = asked.keep if keep is None else keep
+    if asked.precision in ("fp16", "bf16"):
+        return half.lower(model, asked.precision, _samples(model, asked), keep=stays, io_types=asked.io_types)
+    if asked.precision == "int4":
+        return int4.lower(model, block=asked.block or 32, keep=stays)
+    kind = cast("Literal['int8', 'fp8']", asked.precision)
+    return quantize.lower(model, kind, asked.data, method=asked.method, uncalibrated=asked.uncalibrated, keep=stays)
+
+
+def _searched(model: Model, asked: QuantizeRequest) -> tuple[Lowering, SearchResult]:
+    from graphkit.analyze.mac_rules import has_macs
+    from graphkit.precision import quant_search
+    from graphkit.precision.data import made_up, open_data
+    from graphkit.precision.search import search
+    from graphkit.precision.search_groups import layers_of
+
+    assert asked.max_drop is not None
+    if asked.precision in HALF:
+        samples = open_data(model, asked.data) if asked.data is not None else made_up(model)
+        names = [n.name for n in model.ir.graph.all_nodes() if n.name and has_macs(n.op_type, n.domain)]
+        result = search(
+            model, functools.partial(_lowered, model, replace(asked, max_drop=None)), layers_of(model, names), samples,
+            max_drop=asked.max_drop, metric=asked.metric,
+        )  # fmt: skip
+    else:
+        kind = cast("Literal['int8', 'fp8', 'int4']", asked.precision)
+        result = quant_search.within(
+            model, kind, asked.data, max_drop=asked.max_drop, metric=asked.metric, method=asked.method,
+            uncalibrated=asked.uncalibrated, block=asked.block or 32,
+        )  # fmt: skip
+    return result.lowering, result
+
+
+def _samples(model: Model, asked: QuantizeRequest) -> Sequence[dict[str, Any]] | None:
+    from graphkit.precision.data import open_data
+
+    return list(islice(open_data(model, asked.data), _MOST_CASES * 4)) if asked.data is not None else None
+
+
+def _cases(model: Model, asked: QuantizeRequest) -> list[Case]:
+    plans = plan_inputs(model)
+    if asked.data is not None:
+        from graphkit.precision.data import open_data
+
+        samples = list(islice(open_data(model, asked.data), _MOST_CASES))
+        return [
+            Case(
+                SizePoint(
+                    fixed_sizes(plans, each), f"sample {number}", draw=number, note=f"sample {number} of the data"
+                ),
+                functools.partial(dict, each),
+                asked.seed + number,
+            )
+            for number, each in enumerate(samples)
+        ]
+    given = {s.name: s.value for s in asked.samples}
+    points = choose_sizes(model.signature, model.dims, [model.origin.sizes], fixed=fixed_sizes(plans, given))
+    return cases_of(plans, points, given, asked.seed)
