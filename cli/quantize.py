@@ -11,7 +11,7 @@ import click
 from .shared import precision_options
 
 if TYPE_CHECKING:
-    from graphkit.quantization import QuantizeRequest
+    from graphkit.request import QuantizeRequest
 
 
 @click.command()

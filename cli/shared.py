@@ -6,9 +6,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from graphkit.request import QuantizeRequest
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
@@ -41,6 +44,95 @@ def source_values(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def errors_in_json(as_json: bool, **answer: str) -> Iterator[None]:
+    """With `as_json`, an error is printed to stdout as `answer` with the error in it, and raised then: stdout has an
+    answer even after a bug."""
+    try:
+        yield
+    except Exception as exception:
+        import json
+
+        from .failure import as_error
+
+        error = as_error(exception)
+        if as_json:
+            click.echo(json.dumps({**answer, "error": error.to_json()}, indent=2))
+        raise error from exception
+
+
+def given_inputs(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request calls `--shape`, `--dim` and `--input`. Raises: `BadOption`: one is wrong, or given twice."""
+    from graphkit import shapes
+
+    return {
+        "shapes": each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
+        "dims": each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
+        "samples": each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
+    }
+
+
+_PRECISION_OPTIONS = (
+    click.option("--data", metavar="D", help="Calibration data: a folder, FILE.npz, or package.module:function."),
+    click.option(
+        "--method", type=click.Choice(["minmax", "entropy", "percentile"]), default="minmax", show_default=True,
+        help="int8, fp8: how scales follow from the data.",
+    ),
+    click.option("--uncalibrated", is_flag=True, help="int8, fp8: guess the scales, without data."),
+    click.option("--keep", metavar="LIST", help="Nodes that stay in float32."),
+    click.option("--block", type=click.IntRange(min=1), metavar="N", help="int4: weights to a scale.  [default: 32]"),
+    click.option("--io-types", is_flag=True, help="fp16, bf16: inputs and outputs too."),
+    click.option("--max-drop", type=float, metavar="X", help="Error allowed; what has to stay in float32 is searched."),
+    click.option(
+        "--metric", type=click.Choice(["cosine", "l2"]), default="cosine", show_default=True,
+        help="Error of --max-drop: 1 - cosine, or relative.",
+    ),
+)  # fmt: skip
+
+
+def precision_options(*, required: bool) -> Callable[[C], C]:
+    """The options of a lower precision."""
+    precision = click.option(
+        "--precision", type=click.Choice(["fp16", "bf16", "int8", "fp8", "int4"]), required=required,
+        help="Precision of the layers that multiply.",
+    )  # fmt: skip
+
+    def made(command: C) -> C:
+        for option in reversed((precision, *_PRECISION_OPTIONS)):
+            command = option(command)
+        return command
+
+    return made
+
+
+def precision_request(options: Mapping[str, Any]) -> QuantizeRequest | None:
+    """What the options of a lower precision ask for; None where they ask for none.
+
+    Raises:
+        UsageError: one of them is given without `--precision`.
+    """
+    from graphkit.request import QuantizeRequest
+
+    if options["precision"] is None:
+        given = ("data", "uncalibrated", "keep", "block", "io_types", "max_drop")
+        idle = next((name for name in given if options[name]), None)
+        if idle is not None:
+            raise click.UsageError(f"--{idle.replace('_', '-')} says nothing without --precision")
+        return None
+    keep = (name.strip() for name in (options["keep"] or "").split(","))
+    return QuantizeRequest(
+        precision=options["precision"],
+        data=options["data"],
+        method=options["method"],
+        uncalibrated=options["uncalibrated"],
+        keep=frozenset(name for name in keep if name),
+        block=options["block"],
+        io_types=options["io_types"],
+        max_drop=options["max_drop"],
+        metric=options["metric"],
+    )
+
+
 def each_once(option: str, texts: tuple[str, ...], parse: Callable[[str], T], key: Callable[[T], str]) -> tuple[T, ...]:
     from graphkit.errors import BadOption
 
@@ -51,6 +143,13 @@ def each_once(option: str, texts: tuple[str, ...], parse: Callable[[str], T], ke
             raise BadOption(f"{option} is given twice for `{key(value)}`", remedy=f"one {option} for each name")
         found[key(value)] = value
     return tuple(found.values())
+
+
+def frozen_values(texts: tuple[str, ...]) -> dict[str, Any]:
+    """`sr=16000`, `mask=mask.npy` as values by name."""
+    from graphkit.shapes import parse_sample
+
+    return {s.name: s.value for s in each_once("a value", texts, parse_sample, lambda s: s.name)}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from graphkit.report import parity
+from graphkit.report.lowering import kept
 from graphkit.report.wording import bytes_text, printable
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def _made(result: ConvertResult, verbose: bool) -> list[Line]:
         lines += _tensors("output", signature.outputs, verbose)
         if result.model.dims:
             lines.append((f"  dims    {', '.join(map(str, result.model.dims))}", ""))
+    if result.lowering is not None:
+        lines.append((f"  lowered {result.lowering.summary}", ""))
+        lines += [(text, "dim") for text in kept(result.lowering)]
     return lines
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
-from graphkit.report.wording import printable
+from graphkit.report import svg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,15 +32,12 @@ def to_svg(location: Location) -> str:
         else f"{location.status}: {location.reason}"
     )
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
-        f'font-size="12"><rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        _text(_LEFT, 28, title, "start", size=15),
+        svg.text(_LEFT, 28, title, "start", size=15),
         *_grid(high),
         *(_dot(t, deepest, high, marked=t == found) for t in location.measured),
-        _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 14, f"position of the node, 0 to {deepest}", "middle"),
-        "</svg>",
+        svg.text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 14, f"position of the node, 0 to {deepest}", "middle"),
     ]
-    return "\n".join(parts) + "\n"
+    return svg.document(_WIDTH, _HEIGHT, parts)
 
 
 def _grid(high: float) -> Iterator[str]:
@@ -49,13 +45,13 @@ def _grid(high: float) -> Iterator[str]:
         y = _y(10.0**power, high)
         colour, label = ("#c00", "tolerance") if power == 0 else ("#ddd", f"1e{power}")
         yield f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}"/>'
-        yield _text(_LEFT - 6, y + 4, label, "end")
+        yield svg.text(_LEFT - 6, y + 4, label, "end")
 
 
 def _dot(tensor: TensorError, deepest: int, high: float, *, marked: bool) -> str:
     x = _LEFT + (_WIDTH - _LEFT - _RIGHT) * tensor.depth / deepest
     colour = "#c00" if tensor.error > 1 else "#06c"
-    said = escape(printable(f"{tensor.op} {tensor.tensor}: {tensor.error:.3g} tolerances"))
+    said = svg.said(f"{tensor.op} {tensor.tensor}: {tensor.error:.3g} tolerances")
     ring = ' stroke="black" stroke-width="2"' if marked else ""
     return (
         f'<circle cx="{x:.1f}" cy="{_y(tensor.error, high):.1f}" r="{6 if marked else 3}" fill="{colour}"{ring}>'
@@ -66,8 +62,3 @@ def _dot(tensor: TensorError, deepest: int, high: float, *, marked: bool) -> str
 def _y(error: float, high: float) -> float:
     share = math.log(min(max(error, _LEAST), high) / _LEAST) / math.log(high / _LEAST)
     return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _text(x: float, y: float, text: str, anchor: str, *, size: int = 12) -> str:
-    words = escape(printable(text))
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{words}</text>'

@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from graphkit.precision.plan import Kept, Lowering
 from graphkit.quantization import Quantization
+from graphkit.report.lowering import kept
 from graphkit.report.wording import printable
 
-_MOST_KEPT = 12
 _MOST_ROWS = 12
 
 
@@ -29,32 +28,10 @@ def to_json(found: Quantization, source: str, files: Iterable[str]) -> str:
 
 def to_text(found: Quantization, source: str, files: Iterable[str]) -> str:
     """The answer on one screen."""
-    lines = [f"{source}: {share(found.lowering)}", *kept(found.lowering), *_search(found)]
+    lines = [f"{source}: {found.lowering.summary}", *kept(found.lowering), *_search(found)]
     lines += [f"  note: {finding}" for finding in found.lowering.findings]
     lines += ["", _proof(found), *(f"wrote {file}" for file in files)]
     return printable("\n".join(lines))
-
-
-def share(lowering: Lowering) -> str:
-    """How far a model is in its precision: `fp16 in 12 of 14 layers, 97 % of FLOPs`."""
-    layers = f"{lowering.precision} in {lowering.nodes_low} of {lowering.nodes_total} layers"
-    return f"{layers}, {100 * lowering.share:.3g} % of {lowering.share_of}"
-
-
-def kept(lowering: Lowering) -> list[str]:
-    """What stays in float32, alike reasons together."""
-    grouped: dict[tuple[str, str], list[Kept]] = {}
-    for each in lowering.kept:
-        grouped.setdefault((each.op, each.why), []).append(each)
-    lines = []
-    for (op, why), alike in list(grouped.items())[:_MOST_KEPT]:
-        where = f", {alike[0].where[0]}" if alike[0].where else ""
-        more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-        lines.append(f"  float32: {op} `{alike[0].node}`{more}: {why}{where}")
-    if len(grouped) > _MOST_KEPT:
-        rest = sum(len(alike) for alike in list(grouped.values())[_MOST_KEPT:])
-        lines.append(f"  float32: and {rest} more nodes: --json")
-    return lines
 
 
 def _search(found: Quantization) -> list[str]:

@@ -1,0 +1,113 @@
+"""TensorRT-RTX builds what was lowered, and the engine's graph holds what was claimed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+import graphkit as gk
+from fixtures import minilm
+from fixtures.precision_models import HALF_MODELS, control_flow
+from fixtures.torch_models import EXAMPLES
+from graphkit.capture.request import CaptureRequest
+from graphkit.engine.builder import BuildRequest
+from graphkit.engine.rtx import RtxBuilder
+from graphkit.errors import BuildFailed, TargetUnsupported
+from graphkit.model import Model, Origin
+from graphkit.parity.check import cases_of
+from graphkit.parity.inputs import choose_sizes, plan_inputs
+from graphkit.parity.runners import OrtRunner
+from graphkit.precision import half, half_rounded
+from graphkit.rewrite.simplify import simplify
+from graphkit.shapes import DimRange, TensorSpec
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed"),
+]
+NAMES = {"fp16": "float16", "bf16": "bfloat16"}
+PIXELS = (DimRange("height", 10, 16, 33), DimRange("width", 10, 16, 33))
+LOWEST = {("gru_tagger", "bf16"): 0.01, ("rotary", "fp16"): 0.9, ("rotary", "bf16"): 0.9, ("unet", "bf16"): 0.95}
+"""Share of the FLOPs that is low, where it is not all of them: TensorRT-RTX has no bfloat16 GRU and ConvTranspose."""
+
+REORDERED = {("detector", "bf16")}
+"""What TopK chooses among scores that are one rounding apart differs in bfloat16, and parity says so."""
+
+
+def made(name):
+    if name in HALF_MODELS:
+        # A size that is the value of an input is none that TensorRT takes.
+        proto = control_flow(stacked=False) if name == "control_flow" else HALF_MODELS[name]()
+        model = Model(ir.from_proto(proto), Origin("onnx file"))
+        free = tuple(DimRange(s, 1, 4, 8) for s in model.signature.symbols)
+        return replace(model, dims=PIXELS if name == "float_sizes" else free)
+    example = EXAMPLES[name]
+    shapes = tuple(TensorSpec(n, "int64" if n in example.below else None, s) for n, s in example.shapes.items())
+    dims = tuple(DimRange(d, *r) for d, r in example.dims.items())
+    return simplify(gk.capture_model(example.factory(), CaptureRequest(shapes=shapes, dims=dims)))
+
+
+@pytest.fixture(scope="module")
+def sentence_encoder():
+    shapes = tuple(TensorSpec(n, "int64", s) for n, s in minilm.SHAPES.items())
+    dims = tuple(DimRange(d, *r) for d, r in minilm.DIMS.items())
+    return simplify(gk.capture_model(minilm.minilm(), CaptureRequest(shapes=shapes, dims=dims)))
+
+
+@pytest.fixture(scope="module", params=[*HALF_MODELS, *EXAMPLES])
+def named(request):
+    return request.param, made(request.param)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_every_fixture_is_built_with_the_claimed_share(named, precision, tmp_path):
+    name, model = named
+    lowering = half.lower(model, precision)
+    onnx.checker.check_model(lowering.model.to_proto(), full_check=True)
+    lowest = LOWEST.get((name, precision), 1)
+    assert lowest <= lowering.share <= (1 if lowest == 1 else 0.999)
+    request = BuildRequest(lowering.model, model.dims, compute_capabilities=("8.6",), find_ranges=True)
+    engine = RtxBuilder().build(request, tmp_path / "m.engine")
+    assert (NAMES[precision] in engine.precision["compute"]) == (lowering.nodes_low > 0)
+    assert ("float32" in engine.precision["compute"]) == (lowering.nodes_low < lowering.nodes_total)
+    cases = cases_of(plan_inputs(model), choose_sizes(model.signature, model.dims, ()), seed=100)
+    verdicts = {c.status for c in half_rounded.check(model, lowering, cases)}
+    assert ("fail" in verdicts) == ((name, precision) in REORDERED)
+    assert "not run" not in verdicts
+
+
+def test_bfloat16_is_refused_for_turing_and_float16_is_not(tmp_path):
+    model = made("mlp")
+    build = lambda lowering: RtxBuilder().build(  # noqa: E731
+        BuildRequest(lowering.model, model.dims, compute_capabilities=("7.5",)), tmp_path / "m.engine"
+    )
+    assert build(half.lower(model, "fp16")).targets == ("7.5",)
+    with pytest.raises((BuildFailed, TargetUnsupported)):
+        build(half.lower(model, "bf16"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_real_sentence_encoder_is_low_all_through_and_its_embeddings_stay(precision, sentence_encoder):
+    generator = np.random.default_rng(0)
+    sample = {
+        "input_ids": generator.integers(1000, 30000, (2, 16)),
+        "attention_mask": np.array([[1] * 16, [1] * 9 + [0] * 7]),
+    }
+    lowering = half.lower(sentence_encoder, precision, [sample])
+    assert (lowering.share, lowering.nodes_low) == (1, 48)
+    # The masked mean, whose count max(count, 1e-9) keeps from zero; the masks of the attention are made smaller.
+    assert len(lowering.kept) == (6 if precision == "fp16" else 0)
+    assert [f.code for f in lowering.findings] == ["precision.mask"]
+    other = {"input_ids": generator.integers(1000, 30000, (3, 11)), "attention_mask": np.ones((3, 11), np.int64)}
+    with (
+        OrtRunner(sentence_encoder, optimize=False) as reference,
+        OrtRunner(half_rounded.rounded(lowering.model, sentence_encoder), optimize=False) as candidate,
+    ):
+        expected, found = (r.run(other)["sentence_embedding"] for r in (reference, candidate))
+    cosines = (expected * found).sum(1) / np.linalg.norm(expected, axis=1) / np.linalg.norm(found, axis=1)
+    assert cosines.min() > (0.99999 if precision == "fp16" else 0.999)
