@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_LINES = 32
 _MOST_MISSES = 200
+_FEW = 8
 
 
 class Editor(Reading):
@@ -35,6 +36,7 @@ class Editor(Reading):
         done: What was applied, in order.
         touched: Nodes whose neighbourhood changed since this was last emptied, by id.
         growth: Bytes of constants that folding may still add.
+        settled: Ids of nodes that need no other look before something changes; any change empties it.
     """
 
     def __init__(self, model: ir.Model, facts: Facts, target: str, growth: int) -> None:
@@ -45,6 +47,7 @@ class Editor(Reading):
         self.missed: dict[tuple[str, str], Miss] = {}
         self.touched: dict[int, ir.Node] = {}
         self.disordered = False
+        self.settled: set[int] = set()
         self._rule: Rule | None = None
         self._fresh: list[ir.Node] = []
         self._died: list[ir.Node] = []
@@ -59,23 +62,25 @@ class Editor(Reading):
     def apply(self, rule: Rule, node: ir.Node) -> bool:
         """Let a rule look at a node; whether it changed anything."""
         self._rule, self._died, self._born, self._altered = rule, [], [], False
-        self.missed.pop((rule.name, node.name or ""), None)
+        if id(node) not in self.settled:
+            self.missed.pop((rule.name, node.name or ""), None)
         rule.apply(self, node)
         for left in self._fresh:  # made, and then not used
             _detach(left)
         self._fresh = []
         if not (self._died or self._born or self._altered):
             return False
+        self.settled.clear()
         lines: dict[SourceLine, None] = {}
-        for old in self._died:
+        for old in died:
             lines.update(dict.fromkeys(provenance(old)))
-        born = [n for n in self._born if n.graph is not None]
+        born = [n for n in fresh if n.graph is not None]
         for new in born:
-            set_provenance(new, list({**dict.fromkeys(provenance(new)), **lines})[:_MOST_LINES])
+            set_provenance(new, provenance(new) or list(lines)[:_MOST_LINES])  # a rule may say it itself
         self.done.append(
             Change(
                 rule.name,
-                tuple((n.name or "", n.op_type) for n in self._died),
+                tuple((n.name or "", n.op_type) for n in died),
                 tuple((n.name or "", n.op_type) for n in born),
                 tuple(lines)[:_MOST_LINES],
             )
@@ -133,6 +138,10 @@ class Editor(Reading):
         self._fresh.append(node)
         return tuple(node.outputs)
 
+    def enter(self, node: ir.Node) -> None:
+        """Let a node from elsewhere, which stands in no graph, enter like one that `ops` made."""
+        self._fresh.append(node)
+
     def initializer(self, array: np.ndarray[Any, Any], hint: str = "constant") -> ir.Value:
         """A constant with these elements; small equal ones are one."""
         import numpy as np
@@ -142,13 +151,19 @@ class Editor(Reading):
         key = (str(array.dtype), array.shape, array.tobytes()) if array.nbytes <= 256 else None
         if key is not None and key in self._pool:
             return self._pool[key]
-        name = self.name(hint)
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        value.shape = ir.Shape(array.shape)
-        value.type = ir.TensorType(value.const_value.dtype)  # type: ignore[union-attr]
-        self.model.graph.register_initializer(value)
+        value = self.hold(ir.tensor(array), hint)
         if key is not None:
             self._pool[key] = value
+        return value
+
+    def hold(self, tensor: ir.TensorProtocol, hint: str) -> ir.Value:
+        """A constant that is this tensor, unread."""
+        import onnx_ir as ir
+
+        name = self.name(hint)
+        tensor.name = name
+        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
+        self.model.graph.register_initializer(value)
         return value
 
     def ints_value(self, numbers: Sequence[int]) -> ir.Value:
@@ -244,6 +259,10 @@ class Editor(Reading):
                 self._names.add(name)
                 return name
 
+    def names_changed(self) -> None:
+        """Look again at what names there are: a pass has given some by itself."""
+        self._names = _names(self.model)
+
     def touch(self, node: ir.Node) -> None:
         """Let the rules look at a node and what follows it again."""
         self.touched[id(node)] = node
@@ -252,6 +271,7 @@ class Editor(Reading):
 
     def _stand_in(self, old: ir.Value, new: ir.Value, *, is_new: bool) -> None:
         self.facts.same(new, old)
+        users = self.users(old)
         if new.type is None:
             new.type = old.type
         if new.shape is None:
@@ -266,7 +286,7 @@ class Editor(Reading):
             old.replace_all_uses_with(new)
             if is_new:
                 old.name, new.name = None, old.name
-        for user in self.users(new):
+        for user in users:
             self.touch(user)
 
     def _identity(self, old: ir.Value, new: ir.Value) -> ir.Value:
@@ -294,10 +314,13 @@ class Editor(Reading):
             self._died.append(node)
             for value in reads:
                 source = value.producer()
-                if source is not None:
-                    pending.append(source)
-                for user in self.users(value):
-                    self.touch(user)
+                if source is None:
+                    continue
+                pending.append(source)
+                uses = value.uses()
+                if len(uses) <= _FEW:  # what is left of few readers may be absorbed by one of them
+                    for user, _ in uses:
+                        self.touch(user)
 
 
 def bury_all(editor: Editor) -> int:

@@ -22,11 +22,16 @@ _NAMELESS = frozenset(("?", "-1", "None"))
 
 
 class Facts:
-    """Types and elements by value."""
+    """Types and elements by value.
+
+    Attributes:
+        below: Sizes with the one that they are at most, and are wherever both are broadcast together.
+    """
 
     def __init__(self) -> None:
         self._tensors: dict[int, Tensor] = {}
         self._ints: dict[int, tuple[Size, ...]] = {}
+        self.below: dict[Size, Size] = {}
         self._held: list[ir.Value] = []  # ids are those of living objects as long as we hold them
 
     @classmethod
@@ -40,7 +45,10 @@ class Facts:
         if view is not None:
             from graphkit.analyze.inference import infer
 
-            facts._take(model.graph, infer(view))
+            table = infer(view, naming=True)
+            facts._take(model.graph, table)
+            if table.shared.naming is not None:
+                facts.below.update(table.shared.naming.below)
         return facts
 
     def tensor(self, value: ir.Value) -> Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from graphkit.errors import BadOption
 from graphkit.rewrite.editor import Editor
 from graphkit.rewrite.facts import Facts
-from graphkit.rewrite.rule import TARGETS, Changes
+from graphkit.rewrite.rule import TARGETS, Changes, Rule
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -55,7 +55,14 @@ Step = Callable[[Editor, Options], None]
 
 def steps() -> tuple[tuple[str, Step], ...]:
     """The passes in their order, by name."""
-    return (("rules", _rules),)
+    return (
+        ("normalise", _normalise),
+        ("lift", _lift),
+        ("fold", _fold),
+        ("rules", _rules),
+        ("legal", _legal),
+        ("tidy", _tidy),
+    )
 
 
 def rewrite(
@@ -70,7 +77,8 @@ def rewrite(
         after: Called after each pass, with its name.
 
     Raises:
-        CorruptFile: the graph has a cycle.
+        CorruptFile: the graph has a cycle, or functions that call one another without end.
+        OpsetNotHonoured: it cannot be written in the opset that is asked for.
         UnknownName: `only` or `skip` names no rule.
     """
     editor = Editor(model, Facts.of(model, view), options.target, options.growth)
@@ -81,10 +89,51 @@ def rewrite(
     return Changes(tuple(editor.done), tuple(editor.missed.values()))
 
 
-def _rules(editor: Editor, options: Options) -> None:
-    from graphkit.rewrite import driver, rules
+def _normalise(editor: Editor, options: Options) -> None:
+    from graphkit.rewrite.normalise import normalise
 
-    if options.level == 0:
-        return
+    normalise(editor)
+
+
+def _lift(editor: Editor, options: Options) -> None:
+    """At level 2, or where an opset is asked for; else only what came out of functions is evened out."""
+    from graphkit.rewrite import lift
+
+    if options.level == 2 or options.opset is not None:
+        lift.lift(editor, options.opset)
+    else:
+        lift.even_out(editor, editor.opset)
+
+
+def _fold(editor: Editor, options: Options) -> None:
+    from graphkit.rewrite.fold import fold
+
+    fold(editor, _chosen(editor, options))
+
+
+def _rules(editor: Editor, options: Options) -> None:
+    from graphkit.rewrite import driver
+
+    driver.run(editor, _chosen(editor, options))
+
+
+def _legal(editor: Editor, options: Options) -> None:
+    from graphkit.rewrite import legalize
+
+    legalize.run(editor, options)
+
+
+def _tidy(editor: Editor, options: Options) -> None:
+    from graphkit.rewrite.rules import constants_duplicates
+    from graphkit.rewrite.tidy import tidy
+
+    constants_duplicates.merge(editor, {rule.name for rule in _chosen(editor, options)})
+    tidy(editor)
+
+
+def _chosen(editor: Editor, options: Options) -> list[Rule]:
+    """The rules that were asked for, as far as the level allows them."""
+    from graphkit.rewrite import rules
+
     chosen = rules.chosen(options.target, editor.opset, options.only, options.skip)
-    driver.run(editor, [rule for rule in chosen if options.level == 2 or rule.exact])
+    return [rule for rule in chosen if options.level == 2 or (options.level == 1 and rule.exact)]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from graphkit.analyze.polynomial import Size
 from graphkit.analyze.tensors import Shape
 from graphkit.rewrite.facts import Facts
 
@@ -75,6 +76,10 @@ class Reading:
             return found.value
         return default(node.op_type, self.opset, name)
 
+    def version(self, node: ir.Node) -> int:
+        """The opset that a standard node is written in: the model's, but for what came out of a function."""
+        return self.opset if node.version is None else node.version
+
     def axes(self, node: ir.Node, index: int = 1) -> tuple[int, ...] | None:
         """Axes of a reduction, Squeeze or Unsqueeze, not negative: from the attribute or the input; None if unknown.
 
@@ -123,6 +128,10 @@ class Reading:
 
     # --- constants --------------------------------------------------------------------------------------------------
 
+    def tensor(self, value: ir.Value) -> ir.TensorProtocol | None:
+        """The tensor of a constant, unread; None for anything else."""
+        return _tensor(value)
+
     def is_constant(self, value: ir.Value | None) -> bool:
         """Whether it is the same in every run, and its elements can be had."""
         return value is not None and _tensor(value) is not None
@@ -165,6 +174,15 @@ class Reading:
         if known is None or not all(isinstance(size, int) for size in known):
             return None
         return [size for size in known if isinstance(size, int)]
+
+    def sizes(self, value: ir.Value | None) -> tuple[Size, ...] | None:
+        """The elements of a small integer tensor, each an int or a polynomial in symbols; None where one is unknown."""
+        if value is None:
+            return None
+        found = self.constant(value, 64)
+        if found is not None:
+            return tuple(int(x) for x in found.reshape(-1)) if found.dtype.kind in "iu" else None
+        return self.facts.ints(value)
 
     def operands(self, node: ir.Node) -> tuple[tuple[ir.Value, ir.Value], ...]:
         """The two inputs of a node in both orders, for operators in which the order does not matter."""

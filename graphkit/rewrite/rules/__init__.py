@@ -6,12 +6,42 @@ order is the order of trying at a node.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib import import_module
 
 from graphkit.errors import UnknownName
 from graphkit.rewrite.rule import GROUPS, Rule
 
-_FILES = ("identities",)
+_FILES = (
+    "identities",
+    "constants",
+    "constants_duplicates",
+    "control",
+    "elementwise",
+    "shapes",
+    "slices",
+    "shapes_einsum",
+    "gelu",
+    "activation",
+    "norm",
+    "norm_affine",
+    "rope",
+    "attention_grid",
+    "attention",
+    "attention_heads",
+    "qkv",
+    "norm_residual",
+    "target_ranks",
+    "pad_merge",
+    "conv_scale",
+    "conv_prescale",
+    "gemm_forms",
+    "transpose_pairs",
+    "transpose_region",
+    "scale_chains",
+    "quantised_weights",
+)
 """Modules of this package, each with a tuple `RULES`."""
 
 
@@ -20,20 +50,27 @@ def every() -> tuple[Rule, ...]:
     return tuple(rule for name in _FILES for rule in import_module(f"{__name__}.{name}").RULES)
 
 
-def chosen(target: str, opset: int, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()) -> tuple[Rule, ...]:
-    """The rules for a target and an opset; `only` and `skip` name rules or groups.
+def check_names(names: Iterable[str]) -> None:
+    """Refuse what is the name of no rule and no group.
 
     Raises:
-        UnknownName: there is no such rule or group.
+        UnknownName
     """
-    rules = every()
-    known = {*GROUPS, *(rule.name for rule in rules)}
-    for name in (*only, *skip):
+    from graphkit.rewrite import legalize
+
+    known = {*GROUPS, *(rule.name for rule in (*every(), *legalize.rules()))}
+    for name in names:
         if name not in known:
-            raise UnknownName(f"no rewrite rule or group is called `{name}`", remedy="graphkit optimize --rules")
+            near = get_close_matches(name, known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "graphkit optimize --rules lists them"
+            raise UnknownName(f"no rewrite rule or group is called `{name}`", remedy=remedy)
+
+
+def chosen(target: str, opset: int, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()) -> tuple[Rule, ...]:
+    """The rules for a target and an opset; `only` and `skip` name rules or groups."""
     return tuple(
         rule
-        for rule in rules
+        for rule in every()
         if (not rule.targets or target in rule.targets)
         and rule.since <= opset
         and (not only or rule.name in only or rule.group in only)

@@ -28,7 +28,7 @@ def _swish(editor: Editor, node: ir.Node) -> bool:
         inner, alpha = (x, 1.0) if sigmoid.inputs[0] is x else scaled(editor, sigmoid.inputs[0])
         if inner is not x or found.number != 1.0:
             continue
-        if not fits(editor, x, result, found.rank) or editor.dtype(x) == "float64" or not _same_rank(editor, gate, x):
+        if not fits(editor, x, result) or editor.dtype(x) == "float64":
             return editor.miss(node, "Swish takes no float64, and its constants must not give it another rank")
         editor.replace(result, editor.op("Swish", [x], {"alpha": alpha}, like=result))
         return True
@@ -49,7 +49,7 @@ def _hard_swish(editor: Editor, node: ir.Node) -> bool:
             right = close(editor, found.number, 1 / 6, x) and _clipped(editor, gate, x) == 3.0
         if not right:
             continue
-        if not fits(editor, x, result, found.rank) or not _typed(editor, x):
+        if not fits(editor, x, result) or not _typed(editor, x):
             return editor.miss(node, "HardSwish takes no such dtype, or its constants give it another rank")
         editor.replace(result, editor.op("HardSwish", [x], like=result))
         return True
@@ -67,7 +67,7 @@ def _hard_sigmoid(editor: Editor, node: ir.Node) -> bool:
     if sum_ is None or _clipped(editor, found.factors[0], sum_[0]) != 3.0:
         return False
     x = sum_[0]
-    if not close(editor, found.number, 1 / 6, x) or not fits(editor, x, result, found.rank) or not _typed(editor, x):
+    if not close(editor, found.number, 1 / 6, x) or not fits(editor, x, result) or not _typed(editor, x):
         return False
     if any(user.op_type == "Mul" and x in user.inputs for user in editor.users(result)):
         return False
@@ -111,7 +111,7 @@ def _mish(editor: Editor, node: ir.Node) -> bool:
         soft = editor.producer(tanh.inputs[0], "Softplus") if tanh is not None else None
         if soft is None or soft.inputs[0] is not x or found.number != 1.0:
             continue
-        if not fits(editor, x, result, found.rank) or not _typed(editor, x):
+        if not fits(editor, x, result) or not _typed(editor, x):
             return editor.miss(node, "Mish takes no such dtype")
         editor.replace(result, editor.op("Mish", [x], like=result))
         return True
@@ -161,10 +161,6 @@ def _leaky(editor: Editor, node: ir.Node) -> bool:
 def _typed(editor: Editor, x: ir.Value) -> bool:
     """Whether the operators of opset 22 take its dtype; before, none took bfloat16."""
     return editor.dtype(x) in FLOATS and (editor.dtype(x) != "bfloat16" or editor.opset >= 22)
-
-
-def _same_rank(editor: Editor, a: ir.Value, b: ir.Value) -> bool:
-    return editor.rank(a) == editor.rank(b)
 
 
 RULES = (

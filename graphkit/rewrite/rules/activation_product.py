@@ -23,12 +23,10 @@ class Product:
     Attributes:
         factors: The values that are multiplied, constants of one element apart.
         number: The product of those constants.
-        rank: Highest rank among them: they may give the result more dimensions than the factors have.
     """
 
     factors: tuple[ir.Value, ...]
     number: float
-    rank: int
 
 
 def product(editor: Editor, node: ir.Node) -> Product | None:
@@ -37,8 +35,10 @@ def product(editor: Editor, node: ir.Node) -> Product | None:
     Inner products that something else reads too count as one factor.
     """
     factors: list[ir.Value] = []
-    number, rank = 1.0, 0
-    pending: list[tuple[ir.Value | None, bool]] = [(v, node.op_type == "Div" and i == 1) for i, v in enumerate(node.inputs)]
+    number = 1.0
+    pending: list[tuple[ir.Value | None, bool]] = [
+        (v, node.op_type == "Div" and i == 1) for i, v in enumerate(node.inputs)
+    ]
     while pending:
         value, below = pending.pop(0)
         if value is None:
@@ -48,7 +48,6 @@ def product(editor: Editor, node: ir.Node) -> Product | None:
             if below and scalar == 0.0:
                 return None
             number = number / scalar if below else number * scalar
-            rank = max(rank, editor.rank(value) or 0)
             continue
         if below:
             return None
@@ -59,7 +58,7 @@ def product(editor: Editor, node: ir.Node) -> Product | None:
             factors.append(value)
         if len(factors) > _MOST_FACTORS:
             return None
-    return Product(tuple(factors), number, rank)
+    return Product(tuple(factors), number)
 
 
 def _numbers(editor: Editor, node: ir.Node) -> bool:
@@ -97,12 +96,12 @@ def close(editor: Editor, number: float, expected: float, value: ir.Value) -> bo
     return math.isclose(number, expected, rel_tol=_TOLERANCE.get(editor.dtype(value) or "", 3e-5))
 
 
-def fits(editor: Editor, x: ir.Value, result: ir.Value, rank: int) -> bool:
-    """Whether a result of elementwise arithmetic on `x` and numbers has the dtype and the rank of `x`."""
+def fits(editor: Editor, x: ir.Value, result: ir.Value) -> bool:
+    """Whether a result of elementwise arithmetic on `x` and numbers has the dtype and the rank of `x`: a number of
+    shape [1, 1] gives it another."""
     if editor.dtype(x) not in FLOATS or editor.dtype(result) not in (None, editor.dtype(x)):
         return False
-    known = editor.rank(x)
-    return rank == 0 or (known is not None and known >= rank)
+    return editor.rank(x) is not None and editor.rank(x) == editor.rank(result)
 
 
 def pair(found: Product | None) -> tuple[tuple[ir.Value, ir.Value], ...]:

@@ -29,7 +29,7 @@ def _gelu(editor: Editor, node: ir.Node) -> bool:
         approximate = _argument(editor, inner, x)
         if approximate is None:
             return editor.miss(node, "what is inside erf or tanh is not the Gelu of the other factor")
-        if not fits(editor, x, result, found.rank):
+        if not fits(editor, x, result):
             return editor.miss(node, "its constants give the result another rank than x has")
         editor.replace(result, editor.op("Gelu", [x], {"approximate": approximate}, like=result))
         return True

@@ -1,0 +1,97 @@
+"""Computing a node whose inputs are constants, with the reference operators of the `onnx` package.
+
+Those are numpy: they say what an operator means, in the version of it that the model asks for. Only operators that
+give the same in every run are here; what quantises or draws random numbers is never computed beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+MOVING = frozenset(
+    "Cast CastLike Compress Concat ConstantOfShape DepthToSpace Expand EyeLike Flatten Gather GatherElements GatherND"
+    " Identity NonZero OneHot Pad Range Reshape ReverseSequence ScatterElements ScatterND Shape Size Slice"
+    " SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Where".split()
+)
+"""Operators whose results are elements of their inputs."""
+
+ROUNDED_ONCE = frozenset(
+    "Abs Add And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil Clip Div Equal Floor Greater"
+    " GreaterOrEqual IsInf IsNaN Less LessOrEqual Max Min Mul Neg Not Or PRelu Reciprocal ReduceMax ReduceMin Relu"
+    " Round Sign Sqrt Sub Xor".split()
+)
+"""Operators of which IEEE 754 says every bit."""
+
+OF_INTEGERS = frozenset("CumSum Mod Pow ReduceL1 ReduceProd ReduceSum ReduceSumSquare Sum".split())
+"""Operators that are exact for integers, and depend on the order of additions for floats."""
+
+APPROXIMATE = frozenset(
+    "Acos Acosh Asin Asinh Atan Atanh Cos Cosh Einsum Elu Erf Exp Gelu Gemm HardSigmoid HardSwish LeakyRelu Log"
+    " LogSoftmax MatMul Mean ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean Sigmoid Sin Sinh Softmax Softplus"
+    " Softsign Tan Tanh".split()
+)
+
+GROWING = frozenset("ConstantOfShape Expand EyeLike OneHot Pad Range Tile Resize".split())
+"""Operators whose result may be far larger than their inputs."""
+
+
+def evaluate(node: ir.Node, opset: int, inputs: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
+    """Results of a node; None where the reference refuses, or a result is not what ONNX leaves defined.
+
+    Args:
+        inputs: Arrays, None for an input that is absent.
+    """
+    import numpy as np
+    import onnx_ir as ir
+
+    operator = _operator(node.op_type, opset)
+    if operator is None or any(attribute.is_ref() for attribute in node.attributes.values()):
+        return None
+    proto = ir.to_proto(node)
+    try:
+        with np.errstate(all="ignore"):
+            found = operator(proto, _PARAMETERS | {"opsets": {"": opset}}).run(*inputs)
+    except Exception:  # noqa: BLE001: what the reference cannot do is left to the runtime, whose error names the node
+        return None
+    if not all(isinstance(result, np.ndarray | np.generic) for result in found):
+        return None
+    results = [np.asarray(result) for result in found]
+    return results if _defined(node, inputs, results) else None
+
+
+_PARAMETERS: dict[str, Any] = {
+    "log": lambda *_: None,
+    "verbose": 0,
+    "new_ops": None,
+    "evaluator_cls": None,
+    "existing_functions": {},
+}
+
+
+@lru_cache(maxsize=512)
+def _operator(op_type: str, opset: int) -> Any:
+    from onnx.reference.ops import load_op
+
+    try:
+        return load_op("", op_type, version=opset)
+    except Exception:  # noqa: BLE001: the reference has no such operator
+        return None
+
+
+def _defined(node: ir.Node, inputs: Sequence[Any], results: Sequence[np.ndarray[Any, Any]]) -> bool:
+    """Whether ONNX says what comes out: not for integers made of numbers too large, nor quotients by zero."""
+    import numpy as np
+
+    if node.op_type in ("Cast", "CastLike") and inputs[0].dtype.kind == "f" and results[0].dtype.kind in "iu":
+        limits = np.iinfo(results[0].dtype)
+        whole = np.trunc(inputs[0].astype(np.float64))
+        return bool((np.isfinite(whole) & (whole >= limits.min) & (whole <= limits.max)).all())
+    if node.op_type in ("Div", "Mod") and inputs[1].dtype.kind in "iu":
+        return bool((inputs[1] != 0).all())
+    return True
