@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,7 @@ from graphkit.parity.inputs import fixed_sizes, plan_inputs
 from graphkit.parity.runners import OrtRunner
 from graphkit.parity.sizes import SizePoint, choose_sizes
 from graphkit.parity.verdict import Comparison
+from graphkit.rewrite import rules
 from graphkit.rewrite.passes import Options, rewrite
 from graphkit.rewrite.rule import Changes
 from graphkit.shapes import DimRange, Sample, TensorSpec
@@ -36,6 +37,11 @@ _OF_SCALE = 1e-5
 """Largest difference of a rewritten float32 graph, of the largest magnitude in the tensor."""
 
 _MOST_ROLLED_BACK = 8
+
+_PADDING = (
+    "Attention may differ from the nodes it replaced on rows whose keys are all masked out (padding): no model should "
+    "use them, and they are not compared"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,14 @@ class Optimization:
         """`pass`, or `not run`."""
         return "pass" if self.comparisons else "not run"
 
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What the proof cannot show, because the drawn inputs have no such rows and the operator differs there."""
+        fused = "attention" in self.changes.by_rule()
+        nodes = self.model.ir.graph.all_nodes() if fused else ()
+        masked = any(n.op_type == "Attention" and len(n.inputs) > 3 and n.inputs[3] is not None for n in nodes)
+        return (_PADDING,) if masked else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Proving:
@@ -82,6 +96,7 @@ class Proving:
 
     Attributes:
         verify: `none`; `final`: the result; `each`: the result of every rule.
+        onnxsim: Whether onnxsim runs first, in a child process; it is kept where it leaves fewer nodes.
         shapes: Shapes of inputs, where a file is read: names for its dimensions.
         dims: Ranges of symbolic dimensions; those of the model where ().
         samples: Values for some inputs.
@@ -89,6 +104,7 @@ class Proving:
     """
 
     verify: Verify = "final"
+    onnxsim: bool = False
     shapes: tuple[TensorSpec, ...] = ()
     dims: tuple[DimRange, ...] = ()
     samples: tuple[Sample, ...] = ()
@@ -103,7 +119,7 @@ def optimize(
     Args:
         source: A model, which stays as it is, or an ONNX file.
         options: What to rewrite; or its fields as `settings`: `level`, `target`, `opset`, `only`, `skip`, `growth`.
-        proving: How to prove it; or its fields as `settings`: `verify`, `shapes`, `dims`, `samples`, `seed`.
+        proving: How to prove it; or its fields as `settings`: `verify`, `onnxsim`, `shapes`, `dims`, `samples`, `seed`.
 
     Raises:
         FileMissing, CorruptFile, UnsafePath: the file cannot be read.
@@ -113,18 +129,31 @@ def optimize(
     Example:
         >>> optimize("m.onnx", target="trt").changes.by_rule()
     """
-    own = {key: settings.pop(key) for key in ("verify", "shapes", "dims", "samples", "seed") if key in settings}
+    own = {each.name: settings.pop(each.name) for each in fields(Proving) if each.name in settings}
     asked = replace(options or Options(), **settings)
     proof = replace(proving or Proving(), **own)
     if proof.verify not in ("none", "final", "each"):
         raise BadOption(f"--verify {proof.verify}: unknown", remedy="none, final or each")
-    origin = _Origin(source, CaptureRequest(shapes=proof.shapes, dims=proof.dims))
-    before = _counts(origin.model.ir)
+    rules.check_names((*asked.only, *asked.skip))
     with events.stage("optimise") as said:
-        changes, graph = origin.rewritten(asked)
-        said.append(f"{sum(before.values())} -> {sum(_counts(graph).values())} nodes")
-    found = Optimization(origin.with_graph(graph, changes), changes, before, _counts(graph), (), proof.verify)
+        origin = _Origin(source, CaptureRequest(shapes=proof.shapes, dims=proof.dims), onnxsim=proof.onnxsim)
+        found = replace(_rewritten(origin, asked), verify=proof.verify)
+        said.append(f"{sum(found.before.values())} -> {sum(found.after.values())} nodes")
     return found if proof.verify == "none" else _proved(origin, found, asked, proof)
+
+
+def rewrite_model(model: Model, options: Options) -> Optimization:
+    """As `optimize`, without proof and without progress: for who proves it otherwise.
+
+    Raises: as `optimize`, but for `OptimizationFailed`.
+    """
+    return _rewritten(_Origin(model, CaptureRequest()), options)
+
+
+def _rewritten(origin: _Origin, options: Options) -> Optimization:
+    before = _counts(origin.model.ir)
+    changes, graph = origin.rewritten(options)
+    return Optimization(origin.with_graph(graph, changes), changes, before, _counts(graph), (), "none")
 
 
 # --- proof -------------------------------------------------------------------------------------------------------
@@ -210,7 +239,7 @@ class _Judge:
         self._seed = proving.seed
         fixed = fixed_sizes(self._plans, self._given)
         points = choose_sizes(model.signature, proving.dims or model.dims, [model.origin.sizes], fixed=fixed)
-        self._reference = OrtRunner(origin.file or model, optimize=False, name="as given")
+        self._reference = OrtRunner(origin.reference, optimize=False, name="as given")
         self._tolerance = _exact if options.level < 2 else _tight
         self._points = self._runnable(points)
 
@@ -272,8 +301,10 @@ class _Origin:
 
     source: Model | Path | str
     request: CaptureRequest
+    onnxsim: bool = False
     file: Path | None = field(init=False, default=None)
     model: Model = field(init=False)
+    reference: Model | Path = field(init=False)
     _first: Model | None = field(init=False, default=None)
     _view: ModelView | None = field(init=False, default=None)
 
@@ -283,6 +314,11 @@ class _Origin:
         else:
             self.file = Path(self.source)
             self.model = onnx_file.read(self.file, self.request)
+        self.reference = self.file or self.model
+        if self.onnxsim:
+            simpler = _simplified(self.model)
+            if simpler is not self.model:
+                self.file, self.model = None, simpler
 
     def rewritten(self, options: Options) -> tuple[Changes, ir.Model]:
         """A fresh copy of the graph, rewritten, and what was done to it."""
@@ -296,6 +332,21 @@ class _Origin:
     def with_graph(self, graph: ir.Model, changes: Changes) -> Model:
         rules = changes.by_rule()
         return self.model.with_step(f"graphkit {__version__}: {len(rules)} rules" if rules else "graphkit", graph)
+
+
+def _simplified(model: Model) -> Model:
+    """The model after onnxsim; the same object where onnxsim does not make it smaller.
+
+    Raises:
+        BadOption: it is too large for onnxsim. OptimizationFailed, NativeCrash: onnxsim failed.
+    """
+    from graphkit.rewrite import simplify
+
+    reason = simplify.why_not(model)
+    if reason is not None:
+        raise BadOption(reason, remedy="leave --onnxsim out")
+    simpler = simplify.simplify(model)
+    return simpler if sum(_counts(simpler.ir).values()) < sum(_counts(model.ir).values()) else model
 
 
 def _counts(graph: ir.Model) -> dict[str, int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphkit.capture.options import NONE, refuse_others
 from graphkit.capture.request import CaptureRequest, Source, check_dims
+from graphkit.capture.torch_names import learn_provenance
 from graphkit.errors import (
     CorruptFile,
     FrozenDimension,
@@ -61,6 +62,7 @@ class OnnxSource:
         model = load(self._path)
         _check(model.ir, self.name)
         _sort(model.ir, self.name)
+        learn_provenance(model.ir)
         if request.opset is not None and model.opset != request.opset:
             raise OpsetNotHonoured(
                 f"{self.name} is at opset {model.opset}; opset {request.opset} was asked for",

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from graphkit.capture.io_names import free_name, values_of
 from graphkit.capture.torch_source_line import line_of
 from graphkit.errors import CaptureFailed
-from graphkit.model import SourceLine, set_provenance
+from graphkit.model import SourceLine, provenance, set_provenance
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+
+_CLASSES, _SCOPES, _TRACE = (f"pkg.torch.onnx.{name}" for name in ("class_hierarchy", "name_scopes", "stack_trace"))
+"""What torch's exporter writes on every node."""
 
 
 def named_outputs(result: Any) -> list[tuple[str, Any]]:
@@ -73,17 +77,37 @@ def keep_provenance(model: ir.Model) -> None:
         del model.graph.metadata_props[key]
 
 
+def learn_provenance(model: ir.Model) -> None:
+    """Give source lines to the nodes of a file that torch exported, where graphkit has not; the metadata stays."""
+    known: dict[tuple[str, str, str], tuple[SourceLine, ...]] = {}
+    for node in model.graph.all_nodes():
+        metadata = node.metadata_props
+        if _SCOPES not in metadata and _TRACE not in metadata:
+            continue
+        if provenance(node):
+            continue
+        key = metadata.get(_SCOPES, ""), metadata.get(_TRACE, ""), metadata.get(_CLASSES, "")
+        if key not in known:
+            known[key] = _line_in(metadata)
+        set_provenance(node, known[key])
+
+
 def _from_torch_metadata(node: ir.Node) -> None:
     metadata = node.metadata_props
-    classes = _literal_list(metadata.get("pkg.torch.onnx.class_hierarchy"))
-    scopes = _literal_list(metadata.get("pkg.torch.onnx.name_scopes"))
-    module = next((s for s in reversed(scopes[:-1]) if s and s not in _NO_MODULE), "")
-    line = line_of(metadata.get("pkg.torch.onnx.stack_trace", ""), module, classes[:-1])
-    if line is None and module:
-        line = SourceLine(module)
+    lines = _line_in(metadata)
     for key in [k for k in metadata if k.startswith("pkg.") or k == "namespace"]:
         del metadata[key]
-    set_provenance(node, [line] if line else [])
+    set_provenance(node, lines)
+
+
+def _line_in(metadata: Mapping[str, str]) -> tuple[SourceLine, ...]:
+    classes = _literal_list(metadata.get(_CLASSES))
+    scopes = _literal_list(metadata.get(_SCOPES))
+    module = next((s for s in reversed(scopes[:-1]) if s and s not in _NO_MODULE), "")
+    line = line_of(metadata.get(_TRACE, ""), module, classes[:-1])
+    if line is None and module:
+        line = SourceLine(module)
+    return (line,) if line else ()
 
 
 # torch.export's name for the module stack of nodes that its own passes insert.

@@ -28,6 +28,7 @@ def to_json(found: Optimization, source: str, files: Iterable[str]) -> str:
         "rules": found.changes.by_rule(),
         "changes": [change.to_json() for change in found.changes.done],
         "missed": [miss.to_json() for miss in found.changes.missed],
+        "caveats": list(found.caveats),
         "rolled_back": [each.to_json() for each in found.rolled_back],
         "parity": {"status": found.proved, "comparisons": [c.to_json() for c in found.comparisons]},
     }
@@ -48,6 +49,7 @@ def to_text(found: Optimization, source: str, files: Iterable[str], *, explain: 
     lines += _story(found) if explain else _rules(found)
     lines += ["", *(f"  {text}" for text in _operators(found.before, found.after))]
     lines += [f"  left out: {each.rule}: {each.reason}" for each in found.rolled_back]
+    lines += [f"  note: {text}" for text in found.caveats]
     lines += ["", _proof(found), *(f"wrote {file}" for file in files)]
     return printable("\n".join(lines))
 
