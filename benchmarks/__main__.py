@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.measure import CommandFailed
 from benchmarks.results import FEW_RUNS, Claim, page
 
-ROOMS = ("startup", "convert", "tf_convert", "build", "parity", "inspect")
+ROOMS = ("startup", "convert", "tf_convert", "build", "cache", "parity", "inspect", "calibration")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 

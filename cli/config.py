@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from graphkit.errors import BadOption
 COMMAND_LINE_ONLY = frozenset(
     {
         "trust", "model", "data", "check", "output", "junit", "markdown", "save-inputs", "save-certificate",
-        "certificate", "plot", "sarif", "partition", "explain", "json", "quiet", "verbose",
+        "certificate", "timing-cache", "plot", "sarif", "partition", "explain", "json", "quiet", "verbose",
     }
 )  # fmt: skip
 """A folder that was downloaded may hold a configuration file: it must not decide that code is run (`--trust`,
@@ -80,6 +79,8 @@ def _option(key: str, options: Mapping[str, click.Option], where: str) -> click.
 
 
 def _unknown(message: str, name: str, known: Iterable[str], where: object) -> BadOption:
+    from difflib import get_close_matches
+
     names = list(known)
     near = get_close_matches(name, names, n=1)
     remedy = f"did you mean `{near[0]}`?" if near else f"one of: {', '.join(names)}"

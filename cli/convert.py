@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from .shared import each_once, libraries_kept_off_stdout, source_options, source_values
+from .engine_options import NAMES as engine_options_names
+from .engine_options import default_of, engine_options, engine_values
+from .shared import (
+    each_once,
+    libraries_kept_off_stdout,
+    precision_options,
+    precision_request,
+    source_options,
+    source_values,
+)
 
 if TYPE_CHECKING:
     from graphkit.pipeline import ConvertRequest
@@ -40,10 +49,10 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="PKG.MOD:FUNC", help="The code that builds the model, for a file of weights.")
 @source_options
 @click.option("--trust", is_flag=True, help="Allow SRC to run the code that it names.")
+@precision_options(required=False)
+@click.option("--freeze", multiple=True, metavar="X=VALUE", help="Make an input a constant: sr=16000, mask=file.npy.")
 @click.option("--optimize/--no-optimize", default=True, show_default=True, help="Simplify the graph.")
-@click.option("--backend", type=click.Choice(["rtx", "tensorrt"]), help="Engine builder.  [default: what is there]")
-@click.option("--cc", metavar="LIST", help="Compute capabilities of the engine: 8.6,8.9,12.0.  [default: portable]")
-@click.option("--tf32/--no-tf32", default=True, show_default=True, help="Let the engine use TF32 in float32 layers.")
+@engine_options
 @click.option(
     "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="Seed of the sample inputs."
 )
@@ -88,13 +97,13 @@ def _request(ctx: click.Context, options: dict[str, Any]) -> ConvertRequest:
         shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
         dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
         samples=each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),
+        precision=precision_request(options),
+        freeze=each_once("--freeze", options["freeze"], shapes.parse_sample, lambda s: s.name),
         opset=options["opset"],
         via=options["via"],
         **source_values(options),
         optimize=options["optimize"],
-        backend=options["backend"],
-        compute_capabilities=_capabilities(options["cc"]),
-        tf32=options["tf32"],
+        **engine_values(options),
         seed=options["seed"],
     )
 
@@ -103,24 +112,14 @@ def _refuse_engine_options(ctx: click.Context, options: dict[str, Any]) -> None:
     """Options of an engine that were given for ONNX are refused; those of a configuration file are for other runs."""
     from graphkit.errors import BadOption
 
-    for name, without in (("backend", None), ("cc", None), ("tf32", True)):
+    for name in engine_options_names:
+        option = f"--{name.replace('_', '-')}"
         if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
             raise BadOption(
-                f"--{name} says how an engine is built, but --to is {options['to']}",
-                remedy=f"add --to trt, or leave --{name} out",
+                f"{option} says how an engine is built, but --to is {options['to']}",
+                remedy=f"add --to trt, or leave {option} out",
             )
-        options[name] = without
-
-
-def _capabilities(text: str | None) -> tuple[str, ...]:
-    from graphkit.errors import BadOption
-
-    if text is None:
-        return ()
-    parts = tuple(part.strip() for part in text.split(","))
-    if not all(major.isdecimal() and minor.isdecimal() for major, _, minor in (p.partition(".") for p in parts)):
-        raise BadOption(f"--cc {text!r} is not a list of compute capabilities", remedy="--cc 8.6,8.9,12.0")
-    return parts
+        options[name] = default_of(name)
 
 
 def _run(src: str, request: ConvertRequest, *, quiet: bool, verbose: int) -> ConvertResult:

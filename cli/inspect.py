@@ -108,6 +108,9 @@ def _parts(
 
     summary = found.graph
     if summary is None:
+        if layers and found.engine_layers is not None:
+            yield tables.engine_layers(found)
+            layers = False
         if by or layers or top or find is not None:
             raise BadOption(
                 f"{found.file} is a {found.kind}: modules, layers and paths are those of ONNX files",

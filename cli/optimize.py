@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--opset", type=click.IntRange(min=1), metavar="N", help="Opset of the result.  [default: the newest]")
 @click.option("--only", metavar="LIST", help="These rules or groups alone.")
 @click.option("--skip", metavar="LIST", help="All but these rules or groups.")
+@click.option("--onnxsim", is_flag=True, help="Let onnxsim go first; it is kept where it leaves fewer nodes.")
 @click.option("--explain", is_flag=True, help="Say which rule fired where, and where one nearly did.")
 @click.option(
     "--verify", type=click.Choice(["none", "final", "each"]), default="final", show_default=True,
@@ -89,6 +90,7 @@ def _proving(options: dict[str, Any]) -> Proving:
 
     return Proving(
         verify=options["verify"],
+        onnxsim=options["onnxsim"],
         shapes=each_once("--shape", options["shape"], shapes.parse_shape, lambda s: s.name),
         dims=each_once("--dim", options["dim"], shapes.parse_dim, lambda d: d.symbol),
         samples=each_once("--input", options["input"], shapes.parse_sample, lambda s: s.name),

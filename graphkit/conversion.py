@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphkit import events
-from graphkit.errors import GraphkitError
+from graphkit.errors import GraphkitError, TargetsLeftOut
+from graphkit.lowering import Lowering
 from graphkit.model import Finding, Model
 from graphkit.request import ConvertRequest
 from graphkit.result import ConvertResult, Stage
@@ -30,6 +31,7 @@ class Conversion:
     files: list[Path] = field(default_factory=list)
     model: Model | None = None
     parity: ParityReport | None = None
+    lowering: Lowering | None = None
     warnings: list[Finding] = field(default_factory=list)
 
     def result(self, error: GraphkitError | None) -> ConvertResult:
@@ -37,11 +39,12 @@ class Conversion:
         return ConvertResult(
             source=self.source,
             target=self.request.to,
-            output=self.output if error is None else None,
+            output=self.output if error is None or isinstance(error, TargetsLeftOut) else None,
             files=tuple(self.files),
             stages=tuple(self.stages),
             warnings=tuple(self.warnings),
             parity=self.parity,
+            lowering=self.lowering,
             model=self.model,
             error=error,
         )

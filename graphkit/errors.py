@@ -161,8 +161,8 @@ class InvalidExport(Refused):
 
 
 class TargetUnsupported(Refused):
-    """The target cannot take the model: TensorRT's parser refuses the nodes listed here. Each is given with its
-    module path and source line."""
+    """The target cannot take the model: TensorRT's parser refuses the nodes listed here, or the GPUs that were named
+    lack what they compute with. Each is given with its module path and source line."""
 
     code = "GK110"
 
@@ -184,6 +184,20 @@ class OptimizationFailed(Refused):
     """The optimiser could not process the model. `--no-optimize` converts without it."""
 
     code = "GK113"
+
+
+class PrecisionRefused(Refused):
+    """The model cannot be brought to the precision that was asked for: it has it already, no layer that multiplies
+    would really run in it, or the model holds something that cannot be lowered. Nothing was written."""
+
+    code = "GK114"
+
+
+class TargetsLeftOut(Refused):
+    """An engine was built, and written, for some of the compute capabilities that were asked for; it does not run on
+    the ones listed here, each with its reason. Leave them out of `--cc`, or change the model as the remedy says."""
+
+    code = "GK115"
 
 
 # --- GK2xx: the request or the file is bad ------------------------------------------------------------------------

@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -177,9 +178,29 @@ def worker(
     name: str, *, preload: Sequence[str] = (), env: Mapping[str, str] | None = None, without: Sequence[str] = ()
 ) -> Worker:
     """The shared worker of this name; the first call decides its libraries and environment."""
-    if name not in _workers:
-        _workers[name] = Worker(name, preload=preload, env=env, without=without)
-    return _workers[name]
+    workers, more = _own.get() or (_workers, {})
+    if name not in workers:
+        workers[name] = Worker(name, preload=preload, env={**(env or {}), **more}, without=without)
+    return workers[name]
+
+
+_own: ContextVar[tuple[dict[str, Worker], Mapping[str, str]] | None] = ContextVar("graphkit_own_workers", default=None)
+
+
+@contextlib.contextmanager
+def own_workers(env: Mapping[str, str]) -> Iterator[None]:
+    """Inside the block `worker` starts new ones, with `env` over their own environment; they end with it.
+
+    For measurements: what ran before in a shared child stays in its memory, and its threads are set when it starts.
+    """
+    workers: dict[str, Worker] = {}
+    token = _own.set((workers, dict(env)))
+    try:
+        yield
+    finally:
+        _own.reset(token)
+        for each in workers.values():
+            each.close()
 
 
 @atexit.register

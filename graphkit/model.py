@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 INLINE_LIMIT = 1_500_000_000
 """Bytes of weights above which they go to a file of their own: protobuf ends at 2 GiB, and tools copy on the way."""
 
+_ALWAYS_INLINE = 128
+"""Bytes of a weight that stays in the graph: shape inference reads small ones, and ONNX Runtime 1.32 does not load a
+Reshape whose shape lies in a file."""
+
 _ORIGIN_KEY = "graphkit.origin"
 _DIMS_KEY = "graphkit.dims"
 _TOGETHER = "put the weights, as a plain file, into the model's folder"
@@ -357,7 +361,9 @@ def _save_external(model: Model, path: Path) -> list[Path]:
     import onnx_ir as ir
 
     with atomic.replacing(path.with_name(f"{path.name}.weights")) as temporary:
-        graph = ir.external_data.unload_from_model(model.ir.clone(), temporary.parent, temporary.name)
+        graph = ir.external_data.unload_from_model(
+            model.ir.clone(), temporary.parent, temporary.name, size_threshold_bytes=_ALWAYS_INLINE
+        )
         data_path = path.with_name(f"{path.stem}.{file_sha256(temporary)[:12]}.data")
         temporary.replace(data_path)
     for tensor in _weights(graph):

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from graphkit import atomic
 from graphkit.capture.isolated import IsolatedSource
 from graphkit.capture.registry import recognise
-from graphkit.capture.request import CaptureRequest
+from graphkit.capture.request import CaptureRequest, Source
 from graphkit.conversion import Conversion, stage
 from graphkit.drafts import Drafts
-from graphkit.errors import GraphkitError
-from graphkit.model import Model
+from graphkit.errors import GraphkitError, OptimizationFailed, ParityFailed
+from graphkit.model import Finding, Model
 from graphkit.request import EXPORTS, TARGETS, ConvertRequest, as_ranges, as_specs, check_options
 from graphkit.result import ConvertResult
 from graphkit.shapes import Sample, TensorSpec
@@ -104,29 +104,39 @@ def _convert(source: Any, request: ConvertRequest, state: Conversion) -> None:
     builder = _warm_up(request)
     state.source = captured_as.name
     with stage(state, "capture") as notes:
-        captured = captured_as.capture(request.for_capture())
-        state.model = captured
+        whole = captured_as.capture(request.for_capture())
+        captured = state.model = _frozen(whole, request)
         state.warnings.extend(captured.origin.findings)
         way = captured.origin.rungs[-1].name if captured.origin.rungs else captured.origin.kind
         notes.describe(f"{way}, opset {captured.opset}", captured)
         if builder is not None:
-            builder.check(_build_request(captured, request))
+            builder.check(_build_request(builder, captured, request))
     from graphkit import proof as proofs  # the rooms of parity and engines, which what fails earlier does not need
 
     with Drafts() as drafts:
         if isinstance(captured_as, IsolatedSource) and captured_as.file is not None:
-            drafts.adopt(captured, captured_as.file)
-        model = _optimise(captured, drafts, state)
-        with stage(state, "validate") as notes:
-            proof = proofs.validate(captured_as, captured, model, drafts, state)
-            notes.detail = proof.summary
-            assert state.parity is not None
-            model = state.model = proofs.with_true_outputs(model, state.parity)
+            drafts.adopt(whole, captured_as.file)
+        model, proof = _proved(captured_as, whole, captured, builder, drafts, state)
+        assert state.parity is not None
+        model = state.model = proofs.with_true_outputs(model, state.parity)
+        model = _lowered(model, state)
+        complaint: GraphkitError | None = None
         if builder is None:
             state.files.extend(drafts.publish(model, output))
         else:
-            _publish_engine(builder, model, drafts, proof, state)
+            complaint = _publish_engine(builder, model, drafts, proof, state)
     proofs.write_report(state, output, captured)
+    if complaint is not None:  # what could be built is there; what was asked for is not
+        raise complaint
+
+
+def _frozen(model: Model, request: ConvertRequest) -> Model:
+    """The model with the inputs that are to be constants as constants."""
+    if not request.freeze:
+        return model
+    from graphkit.rewrite.surgery import interface
+
+    return interface.freeze(model, {sample.name: sample.value for sample in request.freeze})
 
 
 def _export(source: Any, request: ConvertRequest, state: Conversion) -> None:
@@ -140,68 +150,128 @@ def _export(source: Any, request: ConvertRequest, state: Conversion) -> None:
     exports.export(captured_as, request, state)
 
 
-def _optimise(captured: Model, drafts: Drafts, state: Conversion) -> Model:
-    from graphkit.rewrite import recurrent, simplify
+def _optimise(captured: Model, builder: Builder | None, state: Conversion, *, careful: bool = False) -> Model:
+    """The rewritten graph; with `careful`, without the rules that break it."""
+    from graphkit import optimization
 
+    request = state.request
     with stage(state, "optimise") as notes:
-        if not state.request.optimize:
+        if not request.optimize:
             notes.skip("--no-optimize")
             return captured
-        model = recurrent.fuse(captured)
-        said = [] if model is captured else [_change(captured, model)]
-        reason = simplify.why_not(model)
-        if reason is not None and model is captured:
-            notes.skip(reason)
-            return captured
-        if reason is not None:
-            said.append(f"onnxsim: {reason}")
+        options = optimization.Options(
+            target="onnx" if builder is None else "trt" if builder.name == "tensorrt" else "rtx",
+            opset=request.opset or (captured.opset if builder is None else None),
+        )
+        if careful:
+            names = {t.name for t in captured.signature.inputs}
+            samples = tuple(s for s in request.samples if s.name in names)
+            found = optimization.optimize(captured, options, samples=samples, seed=request.seed)
         else:
-            simpler = simplify.simplify(model, drafts.path(model))
-            if simpler.node_count > model.node_count:  # it takes newer operators (Gelu) apart
-                said.append(f"{_change(model, simpler)}, not kept")
-            else:
-                said.append(_change(model, simpler))
-                model = simpler
-        notes.describe("; ".join(said), model)
-        state.model = model
+            found = optimization.rewrite_model(captured, options)
+        for each in found.rolled_back:
+            message = f"the rewriting `{each.rule}` was left out, because it breaks this model: {each.reason}"
+            state.warnings.append(Finding(OptimizationFailed.code, message, remedy="please report it"))
+        if not found.changes.done:
+            notes.describe("nothing to rewrite", captured)
+            return captured
+        state.warnings.extend(Finding("optimise.padding", text) for text in found.caveats)
+        before, after = sum(found.before.values()), sum(found.after.values())
+        rules = len(found.changes.by_rule())
+        notes.describe(f"{before} -> {after} nodes by {rules} rule{'s' if rules != 1 else ''}", found.model)
+        state.model = found.model
+        return found.model
+
+
+def _proved(
+    captured_as: Source, whole: Model, captured: Model, builder: Builder | None, drafts: Drafts, state: Conversion
+) -> tuple[Model, Proof]:
+    """The rewritten graph and its proof. Where only the rewritten one differs, the rule that breaks it is left out."""
+    from graphkit import proof as proofs
+
+    model = _optimise(captured, builder, state)
+    try:
+        with stage(state, "validate") as notes:
+            proof = proofs.validate(captured_as, whole, captured, model, drafts, state)
+            notes.detail = proof.summary
+    except ParityFailed as failure:
+        bad = [c for c in state.parity.comparisons if c.status != "pass"] if state.parity is not None else []
+        if model is captured or not bad or any(not c.candidate.startswith(proofs.REWRITTEN) for c in bad):
+            raise
+        try:
+            model = _optimise(captured, builder, state, careful=True)
+        except OptimizationFailed:
+            raise failure from None
+        with stage(state, "validate") as notes:
+            proof = proofs.validate(captured_as, whole, captured, model, drafts, state)
+            notes.detail = proof.summary
+    return model, proof
+
+
+def _lowered(model: Model, state: Conversion) -> Model:
+    """The model in the precision that was asked for, compared with the one that was proved.
+
+    Raises:
+        PrecisionRefused: nothing would run in it. ParityFailed: it differs by more than it may.
+    """
+    asked = state.request.precision
+    if asked is None:
         return model
+    from graphkit import quantization
+    from graphkit.proof import require_parity
+
+    assert state.parity is not None
+    with stage(state, "lower") as notes:
+        found = quantization.lower(model, replace(asked, seed=state.request.seed))
+        state.lowering = found.lowering
+        state.parity = replace(state.parity, comparisons=(*state.parity.comparisons, *found.comparisons))
+        state.warnings.extend(found.lowering.findings)
+        notes.describe(found.lowering.summary, found.model)
+        require_parity(state)
+    state.model = found.model
+    return found.model
 
 
-def _change(before: Model, after: Model) -> str:
-    return f"{after.origin.steps[-1]}: {before.node_count} -> {after.node_count} nodes"
+def _publish_engine(
+    builder: Builder, model: Model, drafts: Drafts, proof: Proof, state: Conversion
+) -> GraphkitError | None:
+    """Build under another name; the engine gets its own once it has passed, or cannot be run here.
 
-
-def _publish_engine(builder: Builder, model: Model, drafts: Drafts, proof: Proof, state: Conversion) -> None:
-    """Build under another name; the engine gets its own once it has passed, or cannot be run here."""
-    from graphkit.engine import sidecar
+    Returns what is to be said of targets that it was asked to have and has not.
+    """
+    from graphkit.engine import cache, sidecar
+    from graphkit.engine.make import key_for, make
     from graphkit.proof import prove_engine
+    from graphkit.rewrite import legalize
 
     assert state.output is not None
     output = state.output
-    asked = replace(_build_request(model, state.request), file=drafts.path(model))
+    file = drafts.path(legalize.mark(model) if legalize.needs_mark(model.ir) else model)
+    asked = replace(_build_request(builder, model, state.request), file=file)
+    kept = key_for(builder, asked, cache.digest(file)) if state.request.cache else None
     with atomic.replacing(output) as temporary:
         with stage(state, "build") as notes:
-            engine = builder.build(asked, temporary, durable=False)
-            notes.detail = f"{engine.kind} {engine.version} for {', '.join(engine.targets)}"
+            made = make(builder, asked, temporary, kept=kept, durable=False)
+            engine = made.built.engine
+            origin = ", from the cache" if made.cached else ""
+            notes.detail = f"{engine.kind} {engine.version} for {', '.join(engine.targets)}{origin}"
             notes.size = engine.size
-            state.warnings.extend(engine.findings)
+            state.warnings.extend(made.findings)
         prove_engine(builder, engine, proof, state)
     state.files.append(output)
     state.files.append(sidecar.write(replace(engine, path=output), asked))
     state.files.extend(drafts.publish(model, output.with_name(f"{output.name}.onnx")))
+    return made.built.complaint()
 
 
 def _warm_up(request: ConvertRequest) -> Builder | None:
     """Start the children that will be needed, so that their imports overlap with capture."""
     from graphkit.engine.builder import choose
     from graphkit.parity import runners
-    from graphkit.rewrite import simplify
 
     # TensorRT builds for the GPU of this machine alone; named targets are TensorRT-RTX's business.
     backend = request.backend or ("rtx" if request.compute_capabilities else None)
     builder = choose(backend) if request.to == "trt" else None
-    if request.optimize:
-        simplify.warm_up()
     runners.warm_up()
     if builder is not None:
         builder.warm_up()
@@ -220,10 +290,19 @@ def _import_rooms(engine: bool) -> None:
         visible_gpus()
 
 
-def _build_request(model: Model, request: ConvertRequest) -> BuildRequest:
+def _build_request(builder: Builder, model: Model, request: ConvertRequest) -> BuildRequest:
     from graphkit.engine.builder import BuildRequest
+    from graphkit.engine.targets import expand
 
-    return BuildRequest(model, model.dims, request.compute_capabilities, request.tf32)
+    return BuildRequest(
+        model,
+        model.dims,
+        expand(builder, request.compute_capabilities),
+        request.tf32,
+        profiles=request.profiles,
+        settings=request.settings,
+        find_ranges=request.find_ranges,
+    )
 
 
 def _name_of(source: Any) -> str:

@@ -18,11 +18,15 @@ from graphkit.engine.builder import Builder, Engine, EngineRunner, visible_gpus
 from graphkit.errors import ParityFailed
 from graphkit.model import Model, file_sha256, provenance
 from graphkit.parity.check import check, engine_status
-from graphkit.parity.inputs import InputPlan, fixed_sizes, plan_inputs
+from graphkit.parity.inputs import InputPlan, fixed_sizes, plan_inputs, read_given
 from graphkit.parity.quanta import WithinOneStep, is_quantised, steps_of
-from graphkit.parity.runners import OrtRunner, Runner
+from graphkit.parity.runners import OrtRunner, Runner, WithValues
 from graphkit.parity.sizes import SizePoint, choose_sizes
 from graphkit.parity.verdict import Comparison, ParityReport
+from graphkit.shapes import evaluate
+
+REWRITTEN = "optimised ONNX"
+"""What the rewritten graph is called in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,14 @@ class Proof:
     summary: str
 
 
-def validate(captured_as: Source, captured: Model, model: Model, drafts: Drafts, state: Conversion) -> Proof:
+def validate(
+    captured_as: Source, whole: Model, captured: Model, model: Model, drafts: Drafts, state: Conversion
+) -> Proof:
     """Compare the source with the captured and with the optimised graph.
 
     Args:
-        captured_as: The source; where its framework cannot run it, the captured graph is the reference.
+        captured_as: The source; where its framework cannot run it, the graph as it was captured is the reference.
+        whole: The graph as it was captured; `captured` may have inputs of it frozen.
         drafts: The files that ONNX Runtime loads.
 
     Raises:
@@ -58,8 +65,13 @@ def validate(captured_as: Source, captured: Model, model: Model, drafts: Drafts,
     as_captured.load()  # an export that cannot even be loaded is no question of parity
     runnable = isinstance(captured_as, RunnableSource)
     reference: Runner = captured_as if isinstance(captured_as, RunnableSource) else as_captured
-    candidates = [as_captured] if runnable else []
-    what = "optimised ONNX" if model is not captured else "ONNX"
+    if whole is not captured:
+        if not runnable:
+            reference = OrtRunner(drafts.path(whole), optimize=False, name="captured ONNX")
+        values = {sample.name: sample.value for sample in request.freeze}
+        reference = WithValues(reference, read_given(plan_inputs(whole), values))
+    candidates = [as_captured] if reference is not as_captured else []
+    what = REWRITTEN if model is not captured else "ONNX"
     # ONNX Runtime's int8 kernels saturate on x64 without VNNI (24 of 256 steps off on an AMD EPYC, ORT 1.32): that is
     # no property of the graph, so a quantised one is run as it stands.
     candidates.append(OrtRunner(drafts.path(model), optimize=not is_quantised(model), name=what))
@@ -103,8 +115,11 @@ def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversi
         ParityFailed
     """
     assert state.parity is not None
-    runner = EngineRunner(builder, engine) if visible_gpus() else "no CUDA device"
-    verdict = engine_status(proof.reference, runner, proof.plans, proof.points, proof.given, state.request.seed)
+    runner: EngineRunner | str = EngineRunner(builder, engine) if visible_gpus() else "no CUDA device"
+    if state.request.settings.strip_weights:
+        runner = "its weights were left out; `graphkit refit` puts them back and compares"
+    points = [point for point in proof.points if _in_a_profile(engine, proof.plans, point)] or proof.points
+    verdict = engine_status(proof.reference, runner, proof.plans, points, proof.given, state.request.seed)
     state.parity = replace(
         state.parity,
         comparisons=(*state.parity.comparisons, *verdict.comparisons),
@@ -112,6 +127,13 @@ def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversi
         engine_reason=verdict.reason,
     )
     require_parity(state)
+
+
+def _in_a_profile(engine: Engine, plans: Sequence[InputPlan], point: SizePoint) -> bool:
+    """Whether one of several profiles takes a point: between two profiles there may be sizes that none does."""
+    shapes = {p.spec.name: [evaluate(dim, point.sizes) for dim in p.spec.shape or ()] for p in plans}
+    known = {name: [n for n in sizes if n is not None] for name, sizes in shapes.items() if None not in sizes}
+    return not engine.more_profiles or any(profile.accepts(known) for profile in engine.profiles)
 
 
 def require_parity(state: Conversion) -> None:

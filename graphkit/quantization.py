@@ -1,14 +1,13 @@
 """`quantize`: a model in fp16, bf16, int8, fp8 or int4, compared with the model as it was given.
 
 fp16 and bf16 outputs are held to the tolerance of that type. Quantised ones have no such tolerance per element: they
-are held to a likeness of whole outputs, or to the `--max-drop` that was asked for.
+are held to a likeness of whole outputs (`precision.quant_judge`), or to the `--max-drop` that was asked for.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,7 +21,6 @@ from graphkit.lowering import Lowering
 from graphkit.model import Model
 from graphkit.parity.check import Case, cases_of, check_cases
 from graphkit.parity.inputs import fixed_sizes, plan_inputs
-from graphkit.parity.judge import Judge, Judgement
 from graphkit.parity.metrics import Condition
 from graphkit.parity.runners import OrtRunner
 from graphkit.parity.sizes import SizePoint, choose_sizes
@@ -30,18 +28,11 @@ from graphkit.parity.verdict import Comparison
 from graphkit.request import QuantizeRequest
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from graphkit.precision.quant_judge import QuantisedJudge
     from graphkit.precision.search import SearchResult
-
-    Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 PRECISIONS = ("fp16", "bf16", "int8", "fp8", "int4")
 HALF = ("fp16", "bf16")
-
-LIKENESS = {"int8": 0.99, "fp8": 0.99, "int4": 0.98}
-"""Least cosine between the outputs of a quantised model and those of the model that was given, where no `max_drop` says
-otherwise. What published int8 classifiers keep within 1 % of accuracy lies above it (Wu et al., arXiv 2004.09602)."""
 
 _MOST_CASES = 8
 
@@ -151,25 +142,18 @@ def compare(reference: Model, lowering: Lowering, asked: QuantizeRequest) -> tup
         OrtRunner(reference, optimize=False, name="as given") as before,
         OrtRunner(lowering.model, optimize=False, name=asked.precision) as after,
     ):
-        return check_cases(before, [after], cases, _alike(asked))
+        return check_cases(before, [after], cases, _judge(asked))
 
 
-def _alike(asked: QuantizeRequest) -> _Alike:
+def _judge(asked: QuantizeRequest) -> QuantisedJudge:
     """What makes the outputs of a quantised model good enough."""
+    from graphkit.precision.quant_judge import QuantisedJudge
+
     if asked.max_drop is None:
-        return _Alike(Condition("cosine", LIKENESS[asked.precision]))
+        return QuantisedJudge(asked.precision)
     limit = asked.max_drop
-    return _Alike(Condition("cosine", 1 - limit) if asked.metric == "cosine" else Condition("l2", limit))
-
-
-@dataclass(frozen=True, slots=True)
-class _Alike:
-    """Floating-point outputs as wholes are alike; others are equal."""
-
-    condition: Condition
-
-    def __call__(self, expected: Tensors, found: Tensors) -> Judgement:
-        return Judge({"": math.inf}, {}, (self.condition,))(expected, found)
+    bound = Condition("cosine", 1 - limit) if asked.metric == "cosine" else Condition("l2", limit)
+    return QuantisedJudge("int8" if asked.precision in HALF else asked.precision, (bound,))
 
 
 # --- lowering ----------------------------------------------------------------------------------------------------
@@ -182,7 +166,7 @@ def _lowered(model: Model, asked: QuantizeRequest, keep: frozenset[str] | None =
     if asked.precision in ("fp16", "bf16"):
         return half.lower(model, asked.precision, _samples(model, asked), keep=stays, io_types=asked.io_types)
     if asked.precision == "int4":
-        return int4.lower(model, block=asked.block or 32, keep=stays)
+        return int4.lower(model, block=asked.block or int4.DEFAULT_BLOCK, keep=stays)
     kind = cast("Literal['int8', 'fp8']", asked.precision)
     return quantize.lower(model, kind, asked.data, method=asked.method, uncalibrated=asked.uncalibrated, keep=stays)
 
@@ -206,7 +190,7 @@ def _searched(model: Model, asked: QuantizeRequest) -> tuple[Lowering, SearchRes
         kind = cast("Literal['int8', 'fp8', 'int4']", asked.precision)
         result = quant_search.within(
             model, kind, asked.data, max_drop=asked.max_drop, metric=asked.metric, method=asked.method,
-            uncalibrated=asked.uncalibrated, block=asked.block or 32,
+            uncalibrated=asked.uncalibrated, block=asked.block,
         )  # fmt: skip
     return result.lowering, result
 
@@ -219,10 +203,11 @@ def _samples(model: Model, asked: QuantizeRequest) -> Sequence[dict[str, Any]] |
 
 def _cases(model: Model, asked: QuantizeRequest) -> list[Case]:
     plans = plan_inputs(model)
-    if asked.data is not None:
-        from graphkit.precision.data import open_data
+    if asked.data is not None or asked.max_drop is not None:  # a search is judged on what it was made with
+        from graphkit.precision.data import made_up, open_data
 
-        samples = list(islice(open_data(model, asked.data), _MOST_CASES))
+        data = open_data(model, asked.data) if asked.data is not None else made_up(model)
+        samples = list(islice(data, _MOST_CASES))
         return [
             Case(
                 SizePoint(

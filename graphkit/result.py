@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from graphkit.errors import GraphkitError
+    from graphkit.lowering import Lowering
     from graphkit.model import Finding, Model
     from graphkit.parity.verdict import ParityReport
 
@@ -55,6 +56,7 @@ class ConvertResult:
         stages: In the order they ran.
         warnings: What the user should know: findings of capture, of the build.
         parity: The verdict; None if the conversion ended before it.
+        lowering: What was brought to a lower precision, and what was not; None where none was asked for.
         model: The ONNX model that was made; None if capture failed.
         error: What ended the conversion; None when all went well.
     """
@@ -66,6 +68,7 @@ class ConvertResult:
     stages: tuple[Stage, ...] = ()
     warnings: tuple[Finding, ...] = ()
     parity: ParityReport | None = None
+    lowering: Lowering | None = None
     model: Model | None = None
     error: GraphkitError | None = None
 
@@ -87,6 +90,7 @@ class ConvertResult:
             "files": [str(f) for f in self.files],
             "signature": self.model.signature.to_json() if self.model else None,
             "stages": [s.to_json() for s in self.stages],
+            "precision": self.lowering.to_json() if self.lowering else None,
             "parity": self.parity.to_json() if self.parity else None,
             "warnings": [w.to_json() for w in self.warnings],
             "error": self.error.to_json() if self.error else None,

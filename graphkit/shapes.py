@@ -237,6 +237,21 @@ def parse_dim(text: str) -> DimRange:
     return DimRange(symbol, low, opt, high)
 
 
+def parse_sizes(text: str) -> dict[str, int]:
+    """`batch=8` or `batch=8,seq=128`: one size for each symbol.
+
+    Raises:
+        BadOption: the text is malformed, or names a symbol twice.
+    """
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        symbol, eq, number = part.strip().partition("=")
+        if not eq or not _SYMBOL.match(symbol) or not number.isdecimal() or int(number) < 1 or symbol in sizes:
+            raise BadOption(f"--at {text!r} is not name=size[,name=size]", remedy="--at batch=8,seq=128")
+        sizes[symbol] = int(number)
+    return sizes
+
+
 def parse_sample(text: str) -> Sample:
     """`x=file.npy`, or a scalar such as `sr=16000`, `scale=0.5`, `flag=true`.
 

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper, parser
 from graphkit.capture.request import CaptureRequest
 from graphkit.errors import BadOption, BadRequest, BadSample, FileMissing, GraphkitError, UnknownName
 from graphkit.location import locate
-from graphkit.parity import localize, taps
+from graphkit.parity import chunks, localize, taps
 from graphkit.parity.divergence import Location
 from graphkit.report.location import to_json, to_text
 from graphkit.report.location_plot import to_svg
@@ -190,7 +190,7 @@ def test_a_large_graph_is_narrowed_down(wrong, tmp_path):
 
 
 def test_tensors_are_measured_in_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(taps, "TENSORS_AT_ONCE", 7)
+    monkeypatch.setattr(chunks, "TENSORS_AT_ONCE", 7)
     sizes, real = [], taps.ort_worker().call
     monkeypatch.setattr(taps.ort_worker(), "call", lambda f, **k: (sizes.append(len(k["pairs"])), real(f, **k))[1])
     location = locate(chain(tmp_path / "a.onnx", length=20), chain(tmp_path / "b.onnx", 11, length=20))
@@ -199,7 +199,7 @@ def test_tensors_are_measured_in_chunks(tmp_path, monkeypatch):
 
 
 def test_a_chunk_is_bounded_by_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(taps, "BYTES_AT_ONCE", 200)
+    monkeypatch.setattr(chunks, "BYTES_AT_ONCE", 200)
     sizes, real = [], taps.ort_worker().call
     monkeypatch.setattr(taps.ort_worker(), "call", lambda f, **k: (sizes.append(len(k["pairs"])), real(f, **k))[1])
     locate(chain(tmp_path / "a.onnx", length=20), chain(tmp_path / "b.onnx", 11, length=20))

@@ -32,7 +32,7 @@ from graphkit.errors import (
 )
 from graphkit.location import locate
 from graphkit.model import SourceLine, file_sha256, load, set_provenance
-from graphkit.parity import taps
+from graphkit.parity import chunks
 from graphkit.parity.divergence import Location
 from graphkit.parity.runners import OrtRunner
 from graphkit.report.location import to_json, to_text
@@ -254,7 +254,7 @@ def test_a_module_is_compared_with_the_engine_through_its_graph(built):
 
 
 def test_a_long_graph_is_built_a_few_times_only_and_in_chunks(built, monkeypatch):
-    monkeypatch.setattr(taps, "TENSORS_AT_ONCE", 40)
+    monkeypatch.setattr(chunks, "TENSORS_AT_ONCE", 40)
     count = 300
     lines = [f"[n{i}] t{i + 1} = {'Sin' if i % 2 else 'Neg'} (t{i})" for i in range(1, count)]
     first, last = "[n0] t1 = MatMul (x, w)", f"[last] y = Add (t{count}, x)"

@@ -129,3 +129,23 @@ def test_its_embeddings_are_those_of_torch(encoder, batch, sequence):
     with torch.no_grad():
         wanted = minilm()(ids, mask)["sentence_embedding"]
     np.testing.assert_allclose(found[0], wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["callable"], indirect=True)
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_its_quantised_embeddings_point_the_same_way_on_text_that_it_was_not_calibrated_with(encoder, precision):
+    from fixtures import texts
+    from graphkit.model import load
+    from graphkit.parity.runners import OrtRunner
+    from graphkit.precision import quantize
+
+    model = load(encoder.output.with_name("m.engine.onnx"))
+    lowered = quantize.lower(model, precision, texts.batches(texts.CALIBRATION))
+    assert lowered.share > 0.95
+    assert {k.op for k in lowered.kept} in ({"Attention"}, {"MatMul"})  # as the optimiser left it
+    with OrtRunner(model, optimize=False) as before, OrtRunner(lowered.model, optimize=False) as after:
+        for sentence in texts.HELD_OUT:
+            sample = texts.encode([sentence])
+            a, b = (side.run(sample)["sentence_embedding"][0] for side in (before, after))
+            assert float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) >= 0.99, sentence

@@ -180,6 +180,16 @@ def _truncated(a: Size, b: Size) -> Size:
     return floor(a, b)
 
 
+def _remainder(asked: _Asked) -> tuple[Size, ...] | None:
+    """Of numbers, with the sign of the divisor: `x % 3` that TorchScript writes for a negative axis."""
+    if asked.attribute("fmod", 0):
+        return None
+    rows = asked.ints(0), asked.ints(1)
+    if any(row is None or not all(isinstance(size, int) for size in row) for row in rows):
+        return None
+    return _elementwise(lambda a, b: a - floor(a, b) * b)(asked)
+
+
 def _product(asked: _Asked) -> tuple[Size, ...] | None:
     data = asked.ints(0)
     if data is None or len(asked.shape(0) or ()) != 1:
@@ -232,6 +242,7 @@ _RULES: dict[str, Callable[[_Asked], tuple[Size, ...] | None]] = {
     "Sub": _elementwise(lambda a, b: a - b),
     "Mul": _elementwise(lambda a, b: a * b),
     "Div": _elementwise(_truncated),
+    "Mod": _remainder,
     "ReduceProd": _product,
     "ConstantOfShape": _filled,
     "Where": _where,

@@ -37,6 +37,7 @@ class IsolatedSource:
     Attributes:
         file: The captured model as a file in a private folder, once it is captured.
         dims: Ranges that were asked for or that the source itself declares, once it is prepared.
+        seconds: Time that preparing it took in the child, whose imports were done.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class IsolatedSource:
         self.label = worker.name
         self.file: Path | None = None
         self.dims: tuple[DimRange, ...] = ()
+        self.seconds: float | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="graphkit-"))
         # Not a TemporaryDirectory: a source has no end of its own, and that one warns when it is merely collected.
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -54,6 +56,11 @@ class IsolatedSource:
         self._handle = self._folder.name  # what the child knows this source by; it may hold several
         self._opening = {"handle": self._handle, "opener": opener, "spec": spec, "name": name}
         worker.start()  # so that it imports its framework meanwhile
+
+    @property
+    def process(self) -> str:
+        """The name of the child, which other sources may live in too."""
+        return self._worker.name
 
     def capture(self, request: CaptureRequest) -> Model:
         """Capture in the child; see `Source.capture`."""
@@ -69,6 +76,7 @@ class IsolatedSource:
         """Load in the child; see `RunnableSource.prepare`."""
         reply = self._call("prepare", **self._opening, request=request.to_json())
         self.label, self.dims = reply["label"], tuple(DimRange(*d) for d in reply["dims"])
+        self.seconds = reply["seconds"]
         return tuple(TensorSpec(n, t, None if s is None else tuple(s)) for n, t, s in reply["inputs"])
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:

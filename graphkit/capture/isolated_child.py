@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,14 @@ def capture(
 def prepare(handle: str, opener: str, spec: dict[str, str], name: str, request: dict[str, Any]) -> dict[str, Any]:
     """Make the source that `opener` makes of `spec` ready for `run`, without capturing it; returns its inputs."""
     asked = CaptureRequest.from_json(request)
+    started = time.perf_counter()
     source = _open(opener, spec, name, asked)
     inputs = source.prepare(asked)
+    seconds = time.perf_counter() - started
     _sources[handle] = source
     dims = [[d.symbol, d.min, d.opt, d.max] for d in getattr(source, "dims", asked.dims)]
-    return {"label": source.label, "inputs": [[t.name, t.dtype, t.shape] for t in inputs], "dims": dims}
+    specs = [[t.name, t.dtype, t.shape] for t in inputs]
+    return {"label": source.label, "inputs": specs, "dims": dims, "seconds": seconds}
 
 
 def run(handle: str, inputs: list[dict[str, str]], folder: str) -> list[dict[str, str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -132,6 +133,14 @@ class RunnableSource(Source, Protocol):
 
     def run(self, inputs: Arrays) -> dict[str, np.ndarray[Any, Any]]:
         """Run it on inputs named as in the captured model; returns outputs named likewise."""
+
+
+@runtime_checkable
+class TimedSource(RunnableSource, Protocol):
+    """A source whose own work can be timed apart from what `run` does around it."""
+
+    def ready(self, inputs: Arrays) -> AbstractContextManager[Callable[[], Any]]:
+        """A function that runs the model on inputs that are already its framework's, and converts no output."""
 
 
 def check_dims(dims: tuple[DimRange, ...], specs: tuple[TensorSpec, ...]) -> None:

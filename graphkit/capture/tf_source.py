@@ -106,6 +106,17 @@ class TfSource:
             outputs = self._run(self._interface.to_source({**own, **inputs}))
         return self._interface.from_source(outputs)
 
+    @contextlib.contextmanager
+    def ready(self, inputs: Arrays) -> Iterator[Callable[[], Any]]:
+        """The original alone; see `TimedSource.ready`. Variables that are inputs are as before when the block ends."""
+        import tensorflow as tf
+
+        own = {leaf.name: leaf.value for leaf in self._inputs if leaf.value is not None}
+        given = self._interface.to_source({**own, **inputs})
+        with quiet(), tf.device("/cpu:0"), _holding(self._states, given), _keeping(self._idle):
+            values = {leaf.name: tf.convert_to_tensor(given[leaf.name]) for leaf in self._leaves}
+            yield lambda: invoke(self._callee, self._leaves, values)
+
     def tap(self, inputs: Arrays, folder: Path) -> Tape | None:
         """Run the frozen copy and record it; see `TappedSource.tap`. None where it does not compute what `run` does."""
         from graphkit.capture import tf_taps

@@ -13,7 +13,7 @@ from graphkit.errors import CorruptFile, ShapeMismatch
 if TYPE_CHECKING:
     import numpy as np
 
-_THREADS = 2
+THREADS = 2
 
 
 class Interpreter:
@@ -39,7 +39,7 @@ class Interpreter:
             # As bytes: the interpreter would map the file, and die with it if somebody truncates it.
             with quiet():
                 self._native = tf.lite.Interpreter(
-                    model_content=path.read_bytes(), experimental_op_resolver_type=kernels, num_threads=_THREADS
+                    model_content=path.read_bytes(), experimental_op_resolver_type=kernels, num_threads=THREADS
                 )
         except (ValueError, RuntimeError) as error:
             raise CorruptFile(f"TFLite refuses {path.name}: {_first(error)}") from error

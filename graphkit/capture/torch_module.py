@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,15 @@ class TorchSource:
         with _evaluating(self._module):
             outputs = named_outputs(self._try_run(from_inputs(self._leaves, inputs)))
         return {f"{name}_out" if name in inputs else name: _array(value) for name, value in outputs}
+
+    @contextlib.contextmanager
+    def ready(self, inputs: Arrays) -> Iterator[Callable[[], Any]]:
+        """The object alone, without gradients; see `TimedSource.ready`."""
+        import torch
+
+        example = from_inputs(self._leaves, inputs)
+        with _evaluating(self._module), torch.no_grad():
+            yield lambda: self._call(example)
 
     def tap(self, inputs: Arrays, folder: Path) -> Tape:
         """Run the object and record it; see `TappedSource.tap`."""

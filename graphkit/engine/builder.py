@@ -19,8 +19,17 @@ from typing import Any, Literal, Protocol
 
 from graphkit import atomic, isolate
 from graphkit.engine import plan, refusal
-from graphkit.engine.profiles import Profile, make_profile, prove
-from graphkit.errors import BuildFailed, ExtraMissing, GpuRequired, Lacking, NativeCrash, TimedOut, UnknownTarget
+from graphkit.engine.kernels import Kernel, of_inspector
+from graphkit.engine.profiles import Profile, make_profile, prove_all
+from graphkit.engine.settings import NO_SETTINGS, TensorRTSettings
+from graphkit.errors import (
+    BuildFailed,
+    ExtraMissing,
+    Lacking,
+    NativeCrash,
+    TimedOut,
+    UnknownTarget,
+)
 from graphkit.model import Finding, Model, file_sha256
 from graphkit.shapes import DimRange
 
@@ -42,6 +51,9 @@ class BuildRequest:
             the GPU of this machine).
         tf32: Whether float32 matrix products may run in TF32, which keeps 10 bits of mantissa.
         file: The model as a file in a private folder, if it is saved already.
+        profiles: Optimization profiles, each the ranges in which it differs from `dims`; () for one that is `dims`.
+        settings: What only TensorRT can be asked for.
+        find_ranges: Whether ranges that nobody gave are to be found in the graph (`free_dims`).
     """
 
     model: Model
@@ -49,6 +61,9 @@ class BuildRequest:
     compute_capabilities: tuple[str, ...] = ()
     tf32: bool = True
     file: Path | None = None
+    profiles: tuple[tuple[DimRange, ...], ...] = ()
+    settings: TensorRTSettings = NO_SETTINGS
+    find_ranges: bool = False
 
     @property
     def ranges(self) -> tuple[DimRange, ...]:
@@ -56,6 +71,12 @@ class BuildRequest:
         symbols = self.model.signature.symbols
         known = {d.symbol: d for d in self.model.dims if d.symbol in symbols}
         return tuple((known | {d.symbol: d for d in self.dims}).values())
+
+    @property
+    def range_sets(self) -> tuple[tuple[DimRange, ...], ...]:
+        """The ranges of each profile, whole."""
+        base = {d.symbol: d for d in self.ranges}
+        return tuple(tuple((base | {d.symbol: d for d in each}).values()) for each in self.profiles or ((),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +94,13 @@ class Engine:
         layers: Number of layers of the network before fusion.
         seconds: Wall time, proof of the profile included.
         tf32: Whether TF32 is allowed in it.
-        profile: Sizes that it accepts.
+        profile: Sizes that it accepts, and is tuned for.
         precision: Dtypes that it really has: of `inputs` and `outputs` by name, of `weights` in bytes by dtype, of
             `compute` (convolutions and matrix products) in layers by dtype.
         findings: What the library warned of, and what it changed.
+        more_profiles: Further profiles, after `profile`.
+        weights: Names under which a refittable engine takes new weights.
+        kernels: What TensorRT says that the engine runs; those of TensorRT-RTX are in its file (`kernels.in_engine`).
     """
 
     path: Path
@@ -92,6 +116,13 @@ class Engine:
     profile: Profile
     precision: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    more_profiles: tuple[Profile, ...] = ()
+    weights: tuple[str, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        return (self.profile, *self.more_profiles)
 
 
 class Builder(Protocol):
@@ -104,6 +135,17 @@ class Builder(Protocol):
 
     def warm_up(self) -> None:
         """Start what takes time (imports in a child), and return at once."""
+
+    def known(self) -> tuple[str, ...]:
+        """Every compute capability that it builds for here.
+
+        Raises:
+            ExtraMissing, GpuRequired: it cannot build here.
+        """
+
+    def identity(self) -> dict[str, Any]:
+        """What decides, beside the request, what it builds here: the library's version, and the GPU where it builds
+        for that one. Imports no library."""
 
     def check(self, request: BuildRequest) -> None:
         """Refuse early, without building, what the request alone shows cannot be built.
@@ -196,6 +238,18 @@ def visible_gpus() -> tuple[str, ...]:
         child.close()
 
 
+@functools.cache
+def gpu_name() -> str:
+    """What the driver calls the first GPU; "" without one."""
+    child = isolate.Worker("CUDA driver")
+    try:
+        return str(child.call("graphkit.engine.trt_child:gpu_name", timeout=30.0))
+    except (NativeCrash, TimedOut):
+        return ""
+    finally:
+        child.close()
+
+
 # --- what the libraries share ------------------------------------------------------------------------------------
 
 
@@ -221,20 +275,23 @@ def check(builder: Builder, request: BuildRequest) -> None:
     lacks = builder.available()
     if lacks is not None:
         raise lacks
-    make_profile(request.model.signature, request.ranges)
+    if request.find_ranges:
+        return  # which ranges there are is known when they have been looked for
+    for ranges in request.range_sets:
+        make_profile(request.model.signature, ranges)
 
 
 def build(library: Library, request: BuildRequest, output: Path, durable: bool) -> Engine:
     """Build in the child while the profile is proved in another; only when both went well it appears at `output`."""
     started = time.perf_counter()
     library.worker.start()
-    profile = make_profile(request.model.signature, request.ranges)
+    profiles = [make_profile(request.model.signature, ranges) for ranges in request.range_sets]
     with (
         atomic.replacing(output, durable=durable) as temporary,
         tempfile.TemporaryDirectory(prefix="graphkit-") as folder,
         ThreadPoolExecutor(1) as meanwhile,
     ):
-        proof = meanwhile.submit(prove, request.model, request.ranges)
+        proof = meanwhile.submit(prove_all, request.model, request.range_sets)
         # Never the user's path: parsers follow links.
         copy = request.file or request.model.save(Path(folder, "model.onnx"), durable=False)[0]
         model_sha256 = meanwhile.submit(file_sha256, copy)
@@ -243,10 +300,11 @@ def build(library: Library, request: BuildRequest, output: Path, durable: bool) 
                 "graphkit.engine.trt_child:build",
                 model_path=str(copy),
                 engine_path=str(temporary),
-                profile={name: [list(sizes) for sizes in triple] for name, triple in profile.shapes.items()},
+                profiles=[{name: [list(s) for s in triple] for name, triple in p.shapes.items()} for p in profiles],
                 capabilities=list(request.compute_capabilities),
                 tf32=request.tf32,
                 rtx=library.rtx,
+                settings=request.settings.to_json(),
             )
         finally:
             proof.result()  # says more than what the library says of the same fault
@@ -263,7 +321,10 @@ def build(library: Library, request: BuildRequest, output: Path, durable: bool) 
             layers=reply["layers"],
             seconds=time.perf_counter() - started,
             tf32=reply["tf32"],
-            profile=profile,
+            profile=profiles[0],
+            more_profiles=tuple(profiles[1:]),
+            weights=tuple(reply["refittable"]),
+            kernels=of_inspector(reply["inspector"]),
             precision={
                 "inputs": reply["inputs"],
                 "outputs": reply["outputs"],
@@ -295,28 +356,3 @@ def _weight_bytes(model: Model) -> dict[str, int]:
             if value.const_value is not None:
                 sizes[refusal.dtype_name(value.const_value.dtype)] += value.const_value.nbytes
     return dict(sorted(sizes.items()))
-
-
-def run(library: Library, engine: Engine, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Run `engine` in the child on numpy arrays; see `Builder.run`."""
-    import numpy as np
-
-    if not visible_gpus():
-        raise GpuRequired(
-            f"running a {library.title} engine needs an NVIDIA GPU; the driver shows none",
-            remedy="run it on a machine with one: `graphkit doctor` says what is missing here",
-        )
-    with tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
-        fed, made = Path(folder, "in.npz"), Path(folder, "out.npz")
-        np.savez(fed, *inputs.values())
-        names = library.worker.call(
-            "graphkit.engine.trt_child:run_engine",
-            engine_path=str(engine.path),
-            inputs_npz=str(fed),
-            outputs_npz=str(made),
-            rtx=library.rtx,
-            sha256=engine.sha256,
-            inputs=list(inputs),
-        )
-        with np.load(made, allow_pickle=False) as file:
-            return {name: file[f"arr_{index}"] for index, name in enumerate(names)}

@@ -43,8 +43,10 @@ def is_engine(path: Path) -> bool:
 
 _KINDS: dict[bytes, Literal["tensorrt-rtx", "tensorrt"]] = {b"vtrt": "tensorrt-rtx", b"ftrt": "tensorrt"}
 
-# Bits of the byte at 32 in a TensorRT-RTX engine, measured on engines of 1.7.1 that were built for one target each.
+# Bits of the byte at 32 in a TensorRT-RTX engine, measured on engines of 1.4.0, 1.5.0, 1.6.1 and 1.7.1 that were built
+# for one target each, and for none. `later` is the bit after those of the release, so a new target moves it.
 _TARGET_BITS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1", "later")
+_TARGET_BITS_TO_1_4 = ("7.5", "8.0", "8.6", "8.9", "12.0", "later")
 
 
 def read(path: Path | str) -> Plan:
@@ -78,7 +80,8 @@ def read(path: Path | str) -> Plan:
     (declared,) = struct.unpack_from("<Q", header, 16)
     if declared != size:
         raise CorruptFile(f"{path.name} holds {size} bytes, but its header says {declared}", remedy=_AGAIN)
-    targets = tuple(name for bit, name in enumerate(_TARGET_BITS) if header[32] >> bit & 1)
+    bits = _TARGET_BITS_TO_1_4 if header[24:26] <= b"\x01\x04" else _TARGET_BITS
+    targets = tuple(name for bit, name in enumerate(bits) if header[32] >> bit & 1)
     return Plan(kind, version, targets, size, True)
 
 

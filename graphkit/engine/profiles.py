@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,20 @@ class Profile:
             name: {point: list(sizes) for point, sizes in zip(POINTS, triple, strict=True)}
             for name, triple in self.shapes.items()
         }
+
+    def accepts(self, shapes: Mapping[str, Sequence[int]]) -> bool:
+        """Whether inputs of these shapes lie between min and max; an input of which nothing is known may have any."""
+        return all(
+            len(sizes) == len(low) and all(a <= n <= b for a, n, b in zip(low, sizes, high, strict=True))
+            for name, sizes in shapes.items()
+            for low, _, high in ([self.shapes[name]] if name in self.shapes else [])
+        )
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Mapping[str, Sequence[int]]]) -> Profile:
+        """The inverse of `to_json`."""
+        shapes = {name: [tuple(points[point]) for point in POINTS] for name, points in data.items()}
+        return cls({name: (low, opt, high) for name, (low, opt, high) in shapes.items()})
 
 
 def make_profile(signature: Signature, dims: Iterable[DimRange]) -> Profile:
@@ -136,21 +151,43 @@ def prove(model: Model, dims: Iterable[DimRange]) -> Profile:
         TimedOut: inference did not end.
         BadDimRange, UnknownName, ShapeMissing: as `make_profile`.
     """
-    ranges = tuple(dims)
-    profile = make_profile(model.signature, ranges)
-    shapes: dict[str, dict[str, list[int]]] = {}
-    for index, point in enumerate(POINTS):
-        sizes = {name: list(triple[index]) for name, triple in profile.shapes.items()}
-        if sizes not in shapes.values():
-            shapes[point] = sizes
+    return prove_all(model, (tuple(dims),))[0]
+
+
+def prove_all(model: Model, sets: Sequence[tuple[DimRange, ...]]) -> tuple[Profile, ...]:
+    """`prove` for several profiles at once: each a set of ranges of its own."""
+    profiles = tuple(make_profile(model.signature, ranges) for ranges in sets)
+    points: dict[str, dict[str, list[int]]] = {}
+    symbols: dict[str, dict[str, int]] = {}
+    for number, (profile, ranges) in enumerate(zip(profiles, sets, strict=True), 1):
+        for index, point in enumerate(POINTS):
+            shapes = {name: list(triple[index]) for name, triple in profile.shapes.items()}
+            label = point if len(sets) == 1 else f"{point} of profile {number}"
+            if shapes not in points.values():
+                points[label] = shapes
+                symbols[label] = _points({r.symbol: r for r in ranges})[index]
+    failures, nodes = infer(model, points)
+    if failures:
+        asked = tuple(dict.fromkeys(r for ranges in sets for r in ranges))
+        raise _disproof(failures, nodes, symbols, asked)
+    return profiles
+
+
+def infer(model: Model, points: Mapping[str, dict[str, list[int]]]) -> tuple[list[dict[str, Any]], dict[str, ir.Node]]:
+    """Which of some points fail strict shape inference, and why; and the nodes that the reasons name.
+
+    Args:
+        points: Shape of each input, by the name of the point.
+
+    Raises:
+        TimedOut: inference did not end.
+    """
     with tempfile.TemporaryDirectory(prefix="graphkit-") as folder:
         path = Path(folder, "structure.onnx")
         nodes = _write_structure(model, path)
         function = "graphkit.engine.profiles:infer_at"
-        failures = prover().call(function, timeout=PROOF_TIMEOUT, model_path=str(path), shapes=shapes)
-    if failures:
-        raise _disproof(failures, nodes, ranges, always=len(failures) == len(shapes))
-    return profile
+        failures = prover().call(function, timeout=PROOF_TIMEOUT, model_path=str(path), shapes=dict(points))
+    return failures, nodes
 
 
 def _write_structure(model: Model, path: Path) -> dict[str, ir.Node]:
@@ -175,13 +212,16 @@ def _write_structure(model: Model, path: Path) -> dict[str, ir.Node]:
 
 
 def _disproof(
-    failures: list[dict[str, Any]], nodes: Mapping[str, ir.Node], ranges: tuple[DimRange, ...], *, always: bool
+    failures: list[dict[str, Any]],
+    nodes: Mapping[str, ir.Node],
+    symbols: Mapping[str, Mapping[str, int]],
+    ranges: tuple[DimRange, ...],
 ) -> GraphkitError:
-    points = dict(zip(POINTS, _points({r.symbol: r for r in ranges}), strict=True))
+    always = len(failures) == len(symbols)
     first = failures[0]
     error = first["errors"][0]
     node = nodes.get(error["node"])
-    at = ", ".join(f"{s}={n}" for s, n in points[first["point"]].items())
+    at = ", ".join(f"{s}={n}" for s, n in symbols[first["point"]].items())
     told = failures[:1] if always else failures
     what = f"node {node_label(node)}: {error['reason']}" if node is not None else error["reason"]
     details = tuple(
@@ -254,12 +294,29 @@ def _infer(model: onnx.ModelProto) -> list[dict[str, str | None]]:
         lines = str(error).strip().splitlines()
         return [found for line in lines if (found := _innermost(line))] or [{"node": None, "reason": _plain(lines[0])}]
     producers = {output: node.name for node in inferred.graph.node for output in node.output}
-    return [
+    return _bad_reshapes(inferred.graph) + [
         {"node": producers.get(value.name), "reason": f"`{value.name}` gets the negative size {dim.dim_value}"}
         for value in (*inferred.graph.value_info, *inferred.graph.output)
         for dim in value.type.tensor_type.shape.dim
         if dim.dim_value < 0
     ]
+
+
+def _bad_reshapes(graph: onnx.GraphProto) -> list[dict[str, str | None]]:
+    """Reshapes that would lose or invent elements: ONNX's inference checks a target only if it holds a -1."""
+    known = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            known[value.name] = [dim.dim_value for dim in dims]
+    found: list[dict[str, str | None]] = []
+    for node in graph.node:
+        if node.op_type != "Reshape" or node.domain or not (node.input and node.output):
+            continue
+        before, after = known.get(node.input[0]), known.get(node.output[0])
+        if before is not None and after is not None and math.prod(before) != math.prod(after) and min([*after, 0]) >= 0:
+            found.append({"node": node.name, "reason": f"cannot turn the shape {before} into {after}"})
+    return found
 
 
 def _innermost(line: str) -> dict[str, str | None] | None:

@@ -167,7 +167,11 @@ def _build_failed(reply: Reply, model: Model, title: str) -> GraphkitError:
         where=where,
         details=tuple(f"{target}: {line}" for target, line in bad.items()) if len(bad) > 1 else (),
         remedy=f"--cc {','.join(good)} builds" if good else _remedy(deciding),
-        data={"targets": {target: lines is None for target, lines in alone.items()}, "lines": list(reply["lines"])},
+        data={
+            "targets": {target: lines is None for target, lines in alone.items()},
+            "reasons": bad,
+            "lines": list(reply["lines"]),
+        },
     )
 
 

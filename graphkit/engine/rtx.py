@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from graphkit import isolate
-from graphkit.engine import builder
+from graphkit.engine import builder, running
 from graphkit.engine.builder import BuildRequest, Engine, Library
 from graphkit.engine.profiles import prover
 from graphkit.errors import Lacking, UnknownTarget
@@ -27,7 +28,17 @@ class RtxBuilder:
             library().worker.start()
             prover().start()
 
+    def known(self) -> tuple[str, ...]:
+        lacks = self.available()
+        if lacks is not None:
+            raise lacks
+        return known_capabilities(library())
+
+    def identity(self) -> dict[str, Any]:
+        return {"library": "tensorrt-rtx", "version": version("tensorrt-rtx")}
+
     def check(self, request: BuildRequest) -> None:
+        request.settings.refuse_for_rtx()
         builder.check(self, request)
         if request.compute_capabilities:
             check_capabilities(request.compute_capabilities, library())
@@ -40,7 +51,7 @@ class RtxBuilder:
         lacks = self.available()
         if lacks is not None:
             raise lacks
-        return builder.run(library(), engine, inputs)
+        return running.run(library(), engine, inputs)
 
 
 def library() -> Library:
@@ -58,15 +69,20 @@ def library() -> Library:
     return Library("TensorRT-RTX", "tensorrt-rtx", True, worker)
 
 
+def known_capabilities(library: Library) -> tuple[str, ...]:
+    """Compute capabilities that the installed release builds for."""
+    return tuple(library.worker.call("graphkit.engine.trt_child:known_capabilities"))
+
+
 def check_capabilities(asked: tuple[str, ...], library: Library) -> None:
     """Refuse compute capabilities that the installed release does not build for."""
-    known: list[str] = library.worker.call("graphkit.engine.trt_child:known_capabilities")
+    known = known_capabilities(library)
     for capability in asked:
         if not re.fullmatch(r"[0-9]+\.[0-9]", capability) or capability not in known:
             raise UnknownTarget(
                 f"TensorRT-RTX builds for no compute capability {capability!r}",
                 remedy=f"--cc with any of {','.join(known)}; without --cc: 8.0 and later",
-                data={"known": known},
+                data={"known": list(known)},
             )
     if len(set(asked)) != len(asked):
         raise UnknownTarget(f"a compute capability is named twice: {','.join(asked)}", remedy="name each one once")

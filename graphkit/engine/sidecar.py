@@ -77,8 +77,24 @@ def describe(engine: Engine, request: BuildRequest) -> dict[str, Any]:
             "graphkit": graphkit.__version__,
         },
         "targets": list(engine.targets),
-        "profiles": [engine.profile.to_json()],
+        "profiles": [profile.to_json() for profile in engine.profiles],
         "tf32": engine.tf32,
         "precision": engine.precision,
         "findings": [finding.to_json() for finding in engine.findings],
+        **({"kernels": [kernel.to_json() for kernel in engine.kernels]} if engine.kernels else {}),
+        **({"weights": _weights(engine, request)} if engine.weights else {}),
+        **({"settings": settings} if (settings := _settings(request)) else {}),
     }
+
+
+def _settings(request: BuildRequest) -> dict[str, Any]:
+    """What was asked of TensorRT; a path would differ between machines."""
+    said = request.settings.to_json()
+    cache = request.settings.timing_cache
+    return said if cache is None else {**said, "timing_cache": cache.name}
+
+
+def _weights(engine: Engine, request: BuildRequest) -> dict[str, Any]:
+    from graphkit.engine.refit import weights_of
+
+    return {name: weight.to_json() for name, weight in weights_of(request.model, engine.weights).items()}

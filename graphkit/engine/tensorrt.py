@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from graphkit import isolate
-from graphkit.engine import builder
+from graphkit.engine import builder, running
 from graphkit.engine.builder import BuildRequest, Engine, Library
 from graphkit.engine.profiles import prover
 from graphkit.errors import GpuRequired, Lacking, UnknownTarget
@@ -32,6 +33,16 @@ class TensorRTBuilder:
             library().worker.start()
             prover().start()
 
+    def known(self) -> tuple[str, ...]:
+        lacks = self.available()
+        if lacks is not None:
+            raise lacks
+        return builder.visible_gpus()[:1]
+
+    def identity(self) -> dict[str, Any]:
+        gpu = [*builder.visible_gpus()[:1], builder.gpu_name()]
+        return {"library": "tensorrt", "version": version("tensorrt"), "gpu": gpu}
+
     def check(self, request: BuildRequest) -> None:
         builder.check(self, request)
         here = builder.visible_gpus()[0]
@@ -50,7 +61,7 @@ class TensorRTBuilder:
         lacks = self.available()
         if lacks is not None:
             raise lacks
-        return builder.run(library(), engine, inputs)
+        return running.run(library(), engine, inputs)
 
 
 def library() -> Library:

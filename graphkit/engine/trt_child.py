@@ -24,34 +24,39 @@ from graphkit.errors import BadSample, CorruptFile
 
 Reply = dict[str, Any]
 
+Shapes = dict[str, list[list[int]]]
+"""Smallest, usual and largest shape of each input."""
+
 
 def build(
     model_path: str,
     engine_path: str,
-    profile: dict[str, list[list[int]]],
+    profiles: list[Shapes],
     capabilities: list[str],
     tf32: bool,
     rtx: bool,
+    settings: dict[str, Any],
 ) -> Reply:
     """Parse `model_path`, build, and write the engine to `engine_path`.
 
     Args:
         model_path: A self-contained ONNX file that only graphkit writes to.
         engine_path: Where to write.
-        profile: Smallest, usual and largest shape of each input.
+        profiles: Of each optimization profile the smallest, usual and largest shape of each input.
         capabilities: TensorRT-RTX only: `8.6`; [] means the library's portable default, 8.0 and later.
         tf32: Whether float32 matrix products may round their operands to 10 bits of mantissa.
         rtx: Which library is meant; must agree with the environment.
+        settings: As `TensorRTSettings.to_json` has them.
     """
     session = open_session(rtx)
     started = time.perf_counter()
     parsed = parse(session, model_path)
     if isinstance(parsed, dict):
         return parsed
-    refusal = _refuse_io(session, parsed[1], profile)
+    refusal = _refuse_io(parsed[1], profiles[0])
     if refusal is not None:
         return refusal
-    ask = _Ask(profile, capabilities, tf32)
+    ask = _Ask(profiles, capabilities, tf32, settings)
     made = _build_for(session, parsed, ask, watched=True)
     if not isinstance(made, _Built):
         return _failed(session, parsed, ask, made)
@@ -63,6 +68,7 @@ def build(
         "tf32": made.tf32,
         "warnings": list(session.log.warnings),
         "unfit": _unfit(session, parsed, ask),
+        **_looked_into(session, made, settings),
         **_describe(session, parsed[1]),
     }
 
@@ -74,14 +80,27 @@ def known_capabilities() -> list[str]:
     return [f"{major}.{minor}" for major, minor in sorted((int(n[:-1]), int(n[-1])) for n in names)]
 
 
-def gpu_capabilities() -> list[str]:
-    """Compute capability of each GPU that the driver shows; [] without a driver."""
+def gpu_name() -> str:
+    """What the driver calls the first GPU; "" without one."""
+    cuda, text = _driver(), ctypes.create_string_buffer(256)
+    if cuda is None or cuda.cuDeviceGetName(text, len(text), 0) != 0:
+        return ""
+    return text.value.decode("utf-8", "replace")
+
+
+def _driver() -> Any:
+    """The CUDA driver, ready; None without one."""
     try:
         cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
-        return []
-    count = ctypes.c_int()
-    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return None
+    return cuda if cuda.cuInit(0) == 0 else None
+
+
+def gpu_capabilities() -> list[str]:
+    """Compute capability of each GPU that the driver shows; [] without a driver."""
+    cuda, count = _driver(), ctypes.c_int()
+    if cuda is None or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return []
     return [f"{_attribute(cuda, 75, index)}.{_attribute(cuda, 76, index)}" for index in range(count.value)]
 
@@ -143,7 +162,7 @@ def _strong(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _refuse_io(session: Session, network: Any, profile: dict[str, list[list[int]]]) -> Reply | None:
+def _refuse_io(network: Any, profile: Shapes) -> Reply | None:
     """An input whose values are shapes needs ranges of values, which nobody gave; a renamed one has no profile."""
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     shapes = [tensor.name for tensor in inputs if tensor.is_shape_tensor]
@@ -161,9 +180,10 @@ def _refuse_io(session: Session, network: Any, profile: dict[str, list[list[int]
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    profile: dict[str, list[list[int]]]
+    profiles: list[Shapes]
     capabilities: list[str]
     tf32: bool
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,26 +200,21 @@ def _build_for(session: Session, parsed: Network, ask: _Ask, *, watched: bool) -
     session.log.errors = []
     try:
         config = _config(session, parsed, ask, watched)
-        engine = engine_bytes_from_network(parsed, config=config)
+        engine = engine_bytes_from_network(parsed, config=config, save_timing_cache=ask.settings.get("timing_cache"))
     except PolygraphyException as error:
         return session.log.errors or [str(error).splitlines()[0]]
     return _Built(engine, bool(config.get_flag(session.trt.BuilderFlag.TF32)))
 
 
 def _config(session: Session, parsed: Network, ask: _Ask, watched: bool) -> Any:
-    from polygraphy.backend.trt import Profile
-
     trt = session.trt
-    shapes = Profile()
-    for name, (low, opt, high) in ask.profile.items():
-        shapes.add(glob.escape(name), tuple(low), tuple(opt), tuple(high))  # Polygraphy takes `x[0]` for a pattern
-    options: dict[str, Any] = {"profiles": [shapes]}
+    options: dict[str, Any] = {"profiles": [_profile(shapes) for shapes in ask.profiles]}
     if watched:
         options["progress_monitor"] = make_monitor(trt)
+    if "workspace" in ask.settings:
+        options["memory_pool_limits"] = {trt.MemoryPoolType.WORKSPACE: ask.settings["workspace"] << 20}
     if not session.rtx:
-        from polygraphy.backend.trt import create_config
-
-        return create_config(parsed[0], parsed[1], tf32=ask.tf32, **options)
+        return _tensorrt_config(trt, parsed, ask, options)
     from polygraphy.backend.tensorrt_rtx import create_config_rtx
 
     targets = [tuple(int(part) for part in c.split(".")) for c in ask.capabilities] or None
@@ -210,6 +225,49 @@ def _config(session: Session, parsed: Network, ask: _Ask, watched: bool) -> Any:
     else:
         config.clear_flag(trt.BuilderFlag.TF32)
     return config
+
+
+def _profile(shapes: Shapes) -> Any:
+    from polygraphy.backend.trt import Profile
+
+    made = Profile()
+    for name, (low, opt, high) in shapes.items():
+        made.add(glob.escape(name), tuple(low), tuple(opt), tuple(high))  # Polygraphy takes `x[0]` for a pattern
+    return made
+
+
+_HARDWARE = {"ampere-plus": "AMPERE_PLUS", "same-compute-capability": "SAME_COMPUTE_CAPABILITY"}
+
+
+def _tensorrt_config(trt: Any, parsed: Network, ask: _Ask, options: dict[str, Any]) -> Any:
+    from polygraphy.backend.trt import create_config
+
+    given = ask.settings
+    if "timing_cache" in given:
+        options["load_timing_cache"] = given["timing_cache"]
+    if "hardware" in given:
+        options["hardware_compatibility_level"] = getattr(trt.HardwareCompatibilityLevel, _HARDWARE[given["hardware"]])
+    if "level" in given:
+        options["builder_optimization_level"] = given["level"]
+    for setting, option in (("version_compatible",) * 2, ("refittable",) * 2, ("strip_weights", "strip_plan")):
+        if given.get(setting):
+            options[option] = True
+    if given.get("strip_weights"):
+        options["refittable"] = True  # what was taken out comes back by a refit only
+    config = create_config(parsed[0], parsed[1], tf32=ask.tf32, **options)
+    if "timing_cache" in given:
+        config.set_flag(trt.BuilderFlag.EDITABLE_TIMING_CACHE)
+    return config
+
+
+def _looked_into(session: Session, made: _Built, settings: dict[str, Any]) -> Reply:
+    """What only TensorRT says, which has the GPU to load what it built."""
+    from graphkit.engine import trt_engine
+
+    if session.rtx:
+        return {"inspector": {}, "refittable": []}
+    refittable = bool(settings.get("refittable") or settings.get("strip_weights"))
+    return trt_engine.look_into(session, made.engine, refittable=refittable)
 
 
 _NAMES_A_TARGET = re.compile(r"\bSM ?\d{2,}\b", re.IGNORECASE)
@@ -294,7 +352,7 @@ def _describe(session: Session, network: Any) -> Reply:
 
 
 def run_engine(
-    engine_path: str, inputs_npz: str, outputs_npz: str, rtx: bool, sha256: str, inputs: list[str]
+    engine_path: str, inputs_npz: str, outputs_npz: str, rtx: bool, sha256: str, inputs: list[str], profile: int
 ) -> list[str]:
     """Run an engine once on a GPU: arrays from one `.npz` to another; returns the names of the outputs, in order.
 
@@ -304,6 +362,7 @@ def run_engine(
         rtx: Which library is meant; must agree with the environment.
         sha256: Digest of the engine when it was built. Loading an engine can run code in it: others are refused.
         inputs: Names of the inputs, in the order of the arrays.
+        profile: Number of the optimization profile, from 0.
 
     Raises:
         CorruptFile: the file is not the engine that was built.
@@ -320,7 +379,7 @@ def run_engine(
     with np.load(inputs_npz, allow_pickle=False) as file:
         feed = {name: file[f"arr_{index}"] for index, name in enumerate(inputs)}
     try:
-        with TrtRunner(engine_from_bytes(data)) as runner:
+        with TrtRunner(engine_from_bytes(data), optimization_profile=profile) as runner:
             outputs = runner.infer(feed)
     except PolygraphyException as error:
         lines = tuple(session.log.errors[:8])

@@ -72,7 +72,7 @@ def infer(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # ORT's errors share no base class
-        raise _run_error(error) from error
+        raise run_error(error) from error
 
 
 def open_session(path: str, optimize: bool) -> Any:
@@ -120,20 +120,21 @@ def _infer(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
 
 def _infer_small_floats(session: Any, feeds: dict[str, Any]) -> dict[str, Any]:
     """bfloat16 and 8-bit floats cannot cross `session.run`: ORT 1.32 has no numpy type for them."""
-    import onnx_ir as ir
-    import onnxruntime as ort
-
-    values = {}
-    for name, array in feeds.items():
-        if array.dtype.kind == "V" or "float8" in array.dtype.name:
-            raw = array.view("uint16" if array.dtype.itemsize == 2 else "uint8")
-            kind = ir.DataType.from_numpy(array.dtype).value
-            values[name] = ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, kind)
-        else:
-            values[name] = ort.OrtValue.ortvalue_from_numpy(array)
+    values = {name: ort_value(array) for name, array in feeds.items()}
     names = [o.name for o in session.get_outputs()]
     results = session.run_with_ort_values(names, values)
     return {name: _to_numpy(value) for name, value in zip(names, results, strict=True)}
+
+
+def ort_value(array: Any) -> Any:
+    """An array, of any dtype but string, as a value of ONNX Runtime's."""
+    import onnx_ir as ir
+    import onnxruntime as ort
+
+    if array.dtype.kind == "V" or "float8" in array.dtype.name:
+        raw = array.view("uint16" if array.dtype.itemsize == 2 else "uint8")
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, ir.DataType.from_numpy(array.dtype).value)
+    return ort.OrtValue.ortvalue_from_numpy(array)
 
 
 def _to_numpy(value: Any) -> Any:
@@ -147,7 +148,8 @@ def _to_numpy(value: Any) -> Any:
     return np.frombuffer(raw, ir.DataType[kind].numpy()).reshape(value.shape())
 
 
-def _run_error(error: Exception) -> Exception:
+def run_error(error: Exception) -> Exception:
+    """What ONNX Runtime raised in a run as an error of graphkit's."""
     if isinstance(error, BadSample):
         return error
     text = reason(error)

@@ -128,8 +128,7 @@ class OrtRunner:
         """
         if self._loaded:
             return
-        if self._path is None:
-            self._path = self._file()
+        self.file()
         try:
             self._call("load")
         except InvalidExport as error:
@@ -137,6 +136,12 @@ class OrtRunner:
                 raise _optimiser_bug(error) from error
             raise
         self._loaded = True
+
+    def file(self) -> Path:
+        """The model as a file, which `close` removes if it was written for this."""
+        if self._path is None:
+            self._path = self._file()
+        return self._path
 
     def release(self) -> None:
         """Free the child's copy of the model; the next run loads it again."""

@@ -11,8 +11,8 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from graphkit.errors import BadOption, PrecisionRefused
-from graphkit.model import Model, provenance
 from graphkit.lowering import Kept, Lowering
+from graphkit.model import Model, provenance
 from graphkit.precision.qdq_place import Pen, drop
 from graphkit.precision.quant_opset import lifted
 from graphkit.precision.quant_result import result

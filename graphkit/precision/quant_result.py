@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from graphkit.analyze.mac_rules import has_macs
 from graphkit.errors import PrecisionRefused
-from graphkit.model import Finding, Model
 from graphkit.lowering import Kept, Lowering
+from graphkit.model import Finding, Model
 from graphkit.precision.share import counted
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphkit.analyze.mac_rules import has_macs
 from graphkit.errors import PrecisionRefused, UnknownName
-from graphkit.model import Model, provenance
 from graphkit.lowering import Kept
+from graphkit.model import Model, provenance
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -131,18 +132,18 @@ def refuse_quantised(model: Model) -> None:
 def _products(model: Model) -> Iterator[tuple[ir.Node, str | None]]:
     top = model.ir.graph
     for node in top.all_nodes():
-        if node.op_type in PRODUCTS and node.domain in ("", "ai.onnx"):
+        if has_macs(node.op_type, node.domain):
             yield node, None if node.graph is top else "the body of an If, Loop or Scan"
     for function in model.ir.functions.values():
         for node in function.all_nodes():
-            if node.op_type in PRODUCTS and node.domain in ("", "ai.onnx"):
+            if has_macs(node.op_type, node.domain):
                 yield node, f"the function {function.domain}::{function.name}"
 
 
 def _why_not(node: ir.Node, operators: tuple[str, ...]) -> str | None:
     import onnx_ir as ir
 
-    if node.op_type not in operators:
+    if node.op_type not in operators or node.domain not in ("", "ai.onnx"):
         return f"{node.op_type} is not quantised in this precision"
     activation, weight = (node.inputs[i] if i < len(node.inputs) else None for i in (0, 1))
     if activation is None or weight is None:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from graphkit.errors import BadOption
+from graphkit.lowering import Kept, Lowering
 from graphkit.model import Finding, Model
 from graphkit.precision import calibration
 from graphkit.precision.calibration import Method, Ranges
 from graphkit.precision.data import MOST, CalibrationData, made_up, open_data
-from graphkit.lowering import Kept, Lowering
 from graphkit.precision.qdq_place import WeightCache, place
 from graphkit.precision.qdq_spots import find_spots, watched
 from graphkit.precision.quant_numbers import Kind

@@ -16,8 +16,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graphkit.errors import BadOption, PrecisionRefused
-from graphkit.parity.runners import OrtRunner
 from graphkit.lowering import Lowering
+from graphkit.parity.runners import OrtRunner
 from graphkit.precision.search_groups import Group, Layer, grouped
 
 if TYPE_CHECKING:

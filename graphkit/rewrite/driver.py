@@ -6,7 +6,7 @@ Every node is looked at once by the rules of its operator, and again only when s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from graphkit.rewrite.editor import Editor
@@ -27,19 +27,24 @@ def run(editor: Editor, rules: Sequence[Rule]) -> None:
     early = [rule for rule in rules if not rule.late]
     _exhaust(editor, early)
     if len(early) != len(rules):
-        _exhaust(editor, rules)
+        _exhaust(editor, rules, {op for rule in rules if rule.late for op in rule.ops})
     if editor.disordered:
         for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
             graph.sort()
         editor.disordered = False
 
 
-def _exhaust(editor: Editor, rules: Iterable[Rule]) -> None:
+def _exhaust(editor: Editor, rules: Iterable[Rule], start: Container[str] | None = None) -> None:
+    """Apply rules until none finds anything more. `start` are the operators at which the first of them can."""
     index: dict[str, list[Rule]] = {}
     for rule in rules:
         for op in rule.ops:
             index.setdefault(op, []).append(rule)
-    nodes = [node for node in editor.model.graph.all_nodes() if node.op_type in index and not node.domain]
+    nodes = [
+        node
+        for node in editor.model.graph.all_nodes()
+        if node.op_type in (index if start is None else start) and not node.domain
+    ]
     budget = _PER_NODE * (editor.model.graph.num_nodes() + 50)
     queue: deque[ir.Node] = deque(nodes)
     queued = {id(node) for node in nodes}

@@ -61,15 +61,17 @@ class Editor(Reading):
 
     def apply(self, rule: Rule, node: ir.Node) -> bool:
         """Let a rule look at a node; whether it changed anything."""
-        self._rule, self._died, self._born, self._altered = rule, [], [], False
-        if id(node) not in self.settled:
+        self._rule = rule
+        if self.missed and id(node) not in self.settled:
             self.missed.pop((rule.name, node.name or ""), None)
         rule.apply(self, node)
         for left in self._fresh:  # made, and then not used
             _detach(left)
-        self._fresh = []
         if not (self._died or self._born or self._altered):
+            self._fresh = []
             return False
+        died, fresh = self._died, self._born
+        self._fresh, self._died, self._born, self._altered = [], [], [], False
         self.settled.clear()
         lines: dict[SourceLine, None] = {}
         for old in died:
@@ -162,7 +164,9 @@ class Editor(Reading):
 
         name = self.name(hint)
         tensor.name = name
-        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
+        value = ir.Value(
+            name=name, const_value=tensor, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype)
+        )
         self.model.graph.register_initializer(value)
         return value
 
@@ -325,10 +329,11 @@ class Editor(Reading):
 
 def bury_all(editor: Editor) -> int:
     """Remove every node that nothing needs, unnamed rule or not; returns how many."""
-    before = len(editor._died)
+    editor._died = []
     for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
         editor._bury(list(reversed(graph)))
-    return len(editor._died) - before
+    died, editor._died = editor._died, []
+    return len(died)
 
 
 def _detach(node: ir.Node) -> None:
@@ -337,8 +342,11 @@ def _detach(node: ir.Node) -> None:
     for attribute in node.attributes.values():
         if attribute.type.name in ("GRAPH", "GRAPHS"):
             graphs = [attribute.as_graph()] if attribute.type.name == "GRAPH" else attribute.as_graphs()
-            for inner in (n for graph in graphs for n in graph):
-                _detach(inner)
+            for graph in graphs:
+                inside = list(graph)
+                for inner in inside:
+                    _detach(inner)
+                graph.remove(inside)  # so that nobody who holds one of them takes it for alive
 
 
 def _captured(node: ir.Node) -> list[ir.Value]:

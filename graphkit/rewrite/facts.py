@@ -31,7 +31,7 @@ class Facts:
     def __init__(self) -> None:
         self._tensors: dict[int, Tensor] = {}
         self._ints: dict[int, tuple[Size, ...]] = {}
-        self.below: dict[Size, Size] = {}
+        self.below: dict[Size | None, Size] = {}
         self._held: list[ir.Value] = []  # ids are those of living objects as long as we hold them
 
     @classmethod
@@ -48,7 +48,7 @@ class Facts:
             table = infer(view, naming=True)
             facts._take(model.graph, table)
             if table.shared.naming is not None:
-                facts.below.update(table.shared.naming.below)
+                facts.below.update((small, large) for small, large in table.shared.naming.below.items())
         return facts
 
     def tensor(self, value: ir.Value) -> Tensor:

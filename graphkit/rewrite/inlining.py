@@ -93,7 +93,7 @@ def _expand(node: ir.Node, function: ir.Function) -> list[ir.Node]:
         if inner.version is None and not inner.domain:
             inner.version = opset
     formal_to_given = dict(zip(copy.inputs, [*node.inputs, *[None] * len(copy.inputs)], strict=False))
-    results = [formal_to_given[value] if value in formal_to_given else value for value in copy.outputs]
+    results = [formal_to_given.get(value, value) for value in copy.outputs]
     for formal, value in formal_to_given.items():
         for user, index in formal.uses():
             user.replace_input_with(index, value)

@@ -7,6 +7,7 @@ attributes and inputs, changes nothing for a node that exists; one that changed 
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,7 @@ def _steps(op_type: str, version: int, goal: int) -> _Steps | None:
     if history is None or history[0].since_version > version:
         return None
     found: list[tuple[int, Adapter | None, str]] = []
-    for old, new in zip(history, history[1:], strict=False):
+    for old, new in itertools.pairwise(history):
         if not version < new.since_version <= goal:
             continue
         adapter = ADAPTERS.get((op_type, new.since_version))

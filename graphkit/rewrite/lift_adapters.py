@@ -174,7 +174,8 @@ def _resize_modes(editor: Editor, node: ir.Node) -> None:
 def _resize_optional(editor: Editor, node: ir.Node) -> None:
     """Inputs that had to be there, empty, may be left out."""
     for index in (1, 2):
-        tensor = editor.tensor(node.inputs[index]) if len(node.inputs) > index and node.inputs[index] else None
+        value = editor.input(node, index)
+        tensor = editor.tensor(value) if value is not None else None
         if tensor is not None and tensor.size == 0:
             _give(node, index, None)
 
@@ -277,8 +278,16 @@ LOOSER = frozenset((("Gemm", 11), ("MaxPool", 8), ("OptionalHasElement", 18)))
 
 WITHOUT_KERNEL = frozenset(
     (op, 22)
-    for op in "GlobalLpPool MaxRoiPool Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike RoiAlign"
-    .split()
+    for op in [
+        "GlobalLpPool",
+        "MaxRoiPool",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "RoiAlign",
+    ]
 )
 """Versions that ONNX Runtime 1.32 has no CPU kernel for, though it has one for the version before: by its own list
 (`get_all_opkernel_def`) and its rule that a kernel without a last version is for the version that it starts with."""

@@ -119,7 +119,10 @@ def _constants(editor: Editor) -> None:
                 node.attributes["value"] = ir.AttrTensor("value", tensor)
                 continue
             new = ir.Value(
-                name=old.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+                name=old.name,
+                shape=ir.Shape(tensor.shape.numpy()),
+                type=ir.TensorType(tensor.dtype),
+                const_value=tensor,
             )
             editor.facts.same(new, old)
             old.replace_all_uses_with(new)

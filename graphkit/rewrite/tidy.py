@@ -71,9 +71,7 @@ def _trim(editor: Editor, node: ir.Node) -> None:
     except onnx.defs.SchemaError:
         return
     optional = onnx.defs.OpSchema.FormalParameterOption.Optional
-    while needed < len(node.outputs) and (
-        needed >= len(schema.outputs) or schema.outputs[needed].option != optional
-    ):
+    while needed < len(node.outputs) and (needed >= len(schema.outputs) or schema.outputs[needed].option != optional):
         needed += 1
     if needed < len(node.outputs):
         node.resize_outputs(needed)

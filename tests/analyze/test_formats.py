@@ -1,5 +1,6 @@
 """Every kind of file that graphkit knows, without the framework that wrote it; and every file that is none."""
 
+import hashlib
 import json
 import struct
 import subprocess
@@ -251,11 +252,12 @@ def engine(folder, size=200):
     return path
 
 
-def sidecar(size=200):
+def sidecar(path, size=200):
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     spec = [{"name": "x", "dtype": "float32", "shape": ["batch", 3]}]
     return {
         "schema": "graphkit.engine/1",
-        "engine": {"name": "m.engine", "kind": "tensorrt-rtx", "sha256": "0" * 64, "size": size, "layers": 7},
+        "engine": {"name": "m.engine", "kind": "tensorrt-rtx", "sha256": digest, "size": size, "layers": 7},
         "model": {
             "sha256": "1" * 64, "signature": {"inputs": spec, "outputs": spec}, "opset": 20, "nodes": 9,
             "origin": {"kind": "torch module", "name": "net"},
@@ -273,11 +275,11 @@ def test_an_engine_says_its_version_and_targets_without_tensorrt(tmp_path):
     assert facts["targets"] == "compute capability 8.0, 8.6, later"
     assert found.inputs is None
     assert "signature unknown" in found.notes[0]
-    path.with_name("m.engine.json").write_text(json.dumps(sidecar()))
+    path.with_name("m.engine.json").write_text(json.dumps(sidecar(path)))
     found = gk.inspect(path)
     assert [str(spec) for spec in found.inputs] == ["x: float32[batch, 3]"]
     assert dict(found.facts)["built from"] == "torch module net"
-    path.with_name("m.engine.json").write_text(json.dumps(sidecar(size=201)))
+    path.with_name("m.engine.json").write_text(json.dumps(sidecar(path, size=201)))
     assert "is of another engine" in gk.inspect(path).notes[0]
     path.with_name("m.engine.json").write_text('{"schema": "graphkit.engine/1", "engine": 3}')
     assert "is damaged" in gk.inspect(path).notes[0]

@@ -90,7 +90,7 @@ def test_the_exit_code_is_that_of_the_error(run, pipeline, error, code):
         ),
         (
             "convert m.pt --to trt --cc sm_86",
-            "error[GK212]: --cc 'sm_86' is not a list of compute capabilities\n  try:   --cc 8.6,8.9,12.0\n",
+            "error[GK212]: --cc 'sm_86' is not a list of compute capabilities\n  try:   --cc 8.6,8.9,12.0, or --cc all\n",
         ),
         (
             "convert m.pt --no-tf32",
@@ -100,7 +100,7 @@ def test_the_exit_code_is_that_of_the_error(run, pipeline, error, code):
         (
             "explain GK999",
             "error[GK208]: no error has the code 'GK999'\n"
-            "  try:   one of GK101-GK113, GK201-GK217, GK301-GK303, GK401-GK404\n",
+            "  try:   one of GK101-GK115, GK201-GK217, GK301-GK303, GK401-GK404\n",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Activations written as arithmetic become the operator that the standard has for them, and what only looks so stays."""
+"""Activations written as arithmetic become operators of the standard, and what only looks like one stays."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ BIASES = {f"b{n}": _RNG.standard_normal(H * D).astype(np.float32) for n in "qkvo
 
 
 def graph(body: str, given: str = HEADS, out: str = OUT, opset: int = 24, **more: Any) -> onnx.ModelProto:
-    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]> g ({given}) => ({out}) {{ {body} }}')
+    model = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": {opset}]> g ({given}) => ({out}) {{ {body} }}'
+    )
     known = NUMBERS | WEIGHTS | BIASES | more
     read = {name for node in model.graph.node for name in node.input} - {i.name for i in model.graph.input}
     made = {name for node in model.graph.node for name in node.output}
@@ -215,8 +217,9 @@ def test_heads_that_something_else_reads_are_split_for_it_too() -> None:
 
 def test_repeated_heads_of_keys_are_grouped_queries() -> None:
     few = "float[b, 4, s, 8] q, float[b, 2, s, 8] k0, float[b, 2, s, 8] v0"
-    repeat = "z = Shape<start = 0, end = 1>(q) n = Shape<start = 2, end = 3>(q) w = Concat<axis = 0>(z, two, two, n, eight) " + (
-        " ".join(f"u{n} = Unsqueeze({n}0, third) e{n} = Expand(u{n}, w) {n} = Reshape(e{n}, whole)" for n in "kv")
+    repeat = (
+        "z = Shape<start = 0, end = 1>(q) n = Shape<start = 2, end = 3>(q) w = Concat<axis = 0>(z, two, two, n, eight) "
+        + (" ".join(f"u{n} = Unsqueeze({n}0, third) e{n} = Expand(u{n}, w) {n} = Reshape(e{n}, whole)" for n in "kv"))
     )
     more = {"two": np.array([2]), "eight": np.array([8]), "whole": np.array([0, 4, -1, 8])}
     before = graph(f"{repeat} {SPELLINGS['scale behind']}", few, **more)

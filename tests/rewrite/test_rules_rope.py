@@ -41,9 +41,9 @@ def fed(model: onnx.ModelProto, b: int, s: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
     sizes = {"b": b, "s": s}
     return {
-        v.name: rng.standard_normal(
-            [sizes.get(d.dim_param, d.dim_value) for d in v.type.tensor_type.shape.dim]
-        ).astype(np.float32)
+        v.name: rng.standard_normal([sizes.get(d.dim_param, d.dim_value) for d in v.type.tensor_type.shape.dim]).astype(
+            np.float32
+        )
         for v in model.graph.input
     }
 

@@ -3,9 +3,9 @@
 Vaswani et al., "Attention Is All You Need", 2017. The scale may stand on Q, on K, on both, or behind the product; the
 mask may be added, or chosen by Where; torch guards the softmax against NaN.
 
-A row whose keys are all masked out (the queries of padding) has no right answer: arithmetic with a big negative number
-takes the mean of all values, with -inf it gives NaN or, with torch's guard, 0; fused kernels differ again. Results are
-the same on every row that has a key.
+A row whose keys are all masked out (the queries of padding) differs by design: Attention gives 0 there; arithmetic
+with a big negative number takes the mean of all values, and with -inf gives NaN or, with torch's guard, 0. ONNX Runtime
+1.32 gives 0 for big negative numbers too. Results are the same on every row that has a key.
 """
 
 from __future__ import annotations

@@ -175,5 +175,7 @@ RULES = (
         since=13,
     ),
     Rule("gather-rows", "transformer", ("Gather",), _rows, "Gather of rows 0 to n becomes a Slice", since=13),
-    Rule("gather-row", "transformer", ("Add",), _one_row, "a row of a table that is always the same becomes a constant"),
+    Rule(
+        "gather-row", "transformer", ("Add",), _one_row, "a row of a table that is always the same becomes a constant"
+    ),
 )

@@ -22,10 +22,31 @@ if TYPE_CHECKING:
 _READ_AT_ONCE = 4_000_000
 """Bytes of inputs up to which a result is computed at once, and above which only when somebody asks for it."""
 
+_MOST_PIECES = 16
+
 _LATER = frozenset(["Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
 _NO_ARITHMETIC = frozenset(("bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"))
 
-_SIZES = ["Shape", "Size", "Gather", "Concat", "Slice", "Unsqueeze", "Squeeze", "Cast", "Add", "Sub", "Mul", "Div", "ReduceProd", "Where", "ConstantOfShape", "Reshape", "Flatten", "Identity"]
+_SIZES = [
+    "Shape",
+    "Size",
+    "Gather",
+    "Concat",
+    "Slice",
+    "Unsqueeze",
+    "Squeeze",
+    "Cast",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "ReduceProd",
+    "Where",
+    "ConstantOfShape",
+    "Reshape",
+    "Flatten",
+    "Identity",
+]
 
 
 def _fold(editor: Editor, node: ir.Node, *, exact: bool) -> bool:
@@ -77,9 +98,7 @@ def _may(editor: Editor, node: ir.Node, given: list[ir.TensorProtocol], exact: b
         return False
     if op in known.OF_INTEGERS and exact != all(t.dtype.is_integer() for t in given):
         return False
-    if op == "Cast" and editor.dtype(node.outputs[0]) in (None, "string", *_NO_ARITHMETIC):
-        return False
-    return True
+    return not (op == "Cast" and editor.dtype(node.outputs[0]) in (None, "string", *_NO_ARITHMETIC))
 
 
 def _added(editor: Editor, node: ir.Node) -> int | None:
@@ -95,13 +114,30 @@ def _added(editor: Editor, node: ir.Node) -> int | None:
 
 
 def _freed(editor: Editor, node: ir.Node) -> int:
-    """Bytes of constants that nobody else reads."""
+    """Bytes of constants that nobody reads any more; of one that is cut into pieces, those of this piece."""
     freed = 0
     for value in dict.fromkeys(v for v in node.inputs if v is not None):
         tensor = editor.tensor(value)
-        if tensor is not None and len(value.uses()) == 1 and not value.is_graph_output():
+        if tensor is None or value.is_graph_output():
+            continue
+        uses = value.uses()
+        if len(uses) == 1:
             freed += tensor.nbytes
+        elif node.op_type == "Slice" and value is node.inputs[0] and len(uses) <= _MOST_PIECES:
+            freed += _piece(editor, node, [user for user, _ in uses], tensor.nbytes)
     return freed
+
+
+def _piece(editor: Editor, node: ir.Node, users: list[ir.Node], nbytes: int) -> int:
+    """Bytes of a Slice, where the constant is read by Slices alone that are no more than it together."""
+    if any(user.op_type != "Slice" or user.domain for user in users):
+        return 0
+    if not all(editor.is_constant(value) for user in users for value in user.inputs if value is not None):
+        return 0
+    pieces = [editor.facts.tensor(user.outputs[0]).nbytes for user in users]
+    own = editor.facts.tensor(node.outputs[0]).nbytes
+    known = [size for size in pieces if isinstance(size, int)]
+    return own if isinstance(own, int) and len(known) == len(pieces) and sum(known) <= nbytes else 0
 
 
 def _tiny(editor: Editor, node: ir.Node) -> bool:
@@ -134,7 +170,8 @@ def _fold_later(editor: Editor, node: ir.Node, tensors: list[ir.TensorProtocol |
     if node.op_type not in _LATER or shape is None or len(sizes) != len(shape) or dtype is None or added is None:
         return editor.miss(node, "its inputs are large")
     editor.growth -= max(0, added)
-    operator, opset = node.clone(), editor.version(node)
+    opset = editor.version(node)
+    operator = ir.Node("", node.op_type, [None] * len(tensors), list(node.attributes.values()), num_outputs=1)
 
     def compute() -> ir.TensorProtocol:
         found = known.evaluate(operator, opset, [None if t is None else t.numpy() for t in tensors])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphkit.rewrite.rule import Rule
@@ -18,7 +19,24 @@ if TYPE_CHECKING:
     from graphkit.rewrite.editor import Editor
 
 _LEFT_ALONE = frozenset(
-    ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant", "SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "Optional"]
+    [
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Multinomial",
+        "Bernoulli",
+        "Dropout",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "Constant",
+        "SequenceEmpty",
+        "SequenceConstruct",
+        "SequenceInsert",
+        "SequenceErase",
+        "Optional",
+    ]
 )
 _SMALL = 256
 _MOST_HASHED = 1 << 28
@@ -58,10 +76,10 @@ def _merge_nodes(editor: Editor, graph: ir.Graph) -> None:
             continue
         if any(o.is_graph_output() for o in node.outputs):
             continue  # an output has a name of its own
-        editor.apply(replace(NODES, apply=lambda hand, one, kept=kept: _one(hand, one, kept)), node)
+        editor.apply(replace(NODES, apply=partial(_one, kept=kept)), node)
 
 
-def _one(editor: Editor, node: ir.Node, kept: ir.Node) -> bool:
+def _one(editor: Editor, node: ir.Node, *, kept: ir.Node) -> bool:
     pairs = dict(zip(node.outputs, kept.outputs, strict=True))
     editor.replace_all(pairs)
     return True
@@ -109,7 +127,9 @@ def _merge_constants(editor: Editor, graph: ir.Graph) -> None:
             continue
         groups.setdefault((tensor.dtype.name, tuple(tensor.shape)), []).append(value)
     budget = _MOST_HASHED
-    for (_, shape), values in ((key, values) for key, values in groups.items() if len(values) > 1):  # type: ignore[misc]
+    for values in groups.values():
+        if len(values) < 2:
+            continue
         by_content: dict[Hashable, list[ir.Value]] = {}
         for value in values:
             by_content.setdefault(_place_or_sample(value.const_value), []).append(value)  # type: ignore[arg-type]

@@ -75,12 +75,12 @@ def _unroll(editor: Editor, node: ir.Node, body: ir.Graph, count: int, carried: 
 
     from graphkit.rewrite.rules.shapes import unsqueeze
 
-    state = list(node.inputs[2:])
+    state: list[ir.Value | None] = list(node.inputs[2:])
     going = editor.input(node, 1) or editor.initializer(np.asarray(True), "going")
     pieces: list[list[ir.Value | None]] = [[] for _ in range(scans)]
     for round_ in range(count):
         copy = body.clone(allow_outer_scope_values=True)
-        given = [editor.initializer(np.asarray(round_, dtype=np.int64), "round"), going, *state]
+        given: list[ir.Value | None] = [editor.initializer(np.asarray(round_, dtype=np.int64), "round"), going, *state]
         for old, value in zip(body.inputs, copy.inputs, strict=True):
             editor.facts.same(value, old)
         for old_node, new_node in zip(body, copy, strict=True):
@@ -95,7 +95,8 @@ def _unroll(editor: Editor, node: ir.Node, body: ir.Graph, count: int, carried: 
         editor.op("Concat", piece, {"axis": 0}, like=output)
         for piece, output in zip(pieces, node.outputs[carried:], strict=True)
     ]
-    editor.replace_all(dict(zip(node.outputs, [*state, *stacked], strict=True)))  # type: ignore[arg-type]
+    results = [value for value in (*state, *stacked) if value is not None]
+    editor.replace_all(dict(zip(node.outputs, results, strict=True)))
 
 
 def _adopt(editor: Editor, body: ir.Graph, at: ir.Node, given: list[ir.Value | None]) -> list[ir.Value]:

@@ -77,8 +77,20 @@ def _where_not(editor: Editor, node: ir.Node) -> bool:
 # --- casts ------------------------------------------------------------------------------------------------------------
 
 _WIDER: dict[str, tuple[str, ...]] = {
-    "bool": ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "bfloat16")
-    + ("float32", "float64"),
+    "bool": (
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+    ),
     "int8": ("int16", "int32", "int64", "float16", "float32", "float64"),
     "uint8": ("int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"),
     "int16": ("int32", "int64", "float32", "float64"),

@@ -1,7 +1,7 @@
 """The bias before a residual sum goes into the normalisation that the residual comes from (post-norm transformers).
 
-With y = LN(x), y W1 + b1 on one way and y + (z + b2) on the other: y' = y + b2 is the same LN with another bias, the sum
-is y' + z, and the way through W1 is put right by its own bias, b1 - b2 W1. One Add less; nothing else changes.
+With y = LN(x), y W1 + b1 on one way and y + (z + b2) on the other: y' = y + b2 is the same LN with another bias, the
+sum is y' + z, and the way through W1 is put right by its own bias, b1 - b2 W1. One Add less; nothing else changes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,12 @@ def _linear(editor: Editor, norm: ir.Node, user: ir.Node, y: ir.Value) -> _Linea
 
 def _sum(editor: Editor, norm: ir.Node, user: ir.Node, y: ir.Value) -> tuple[ir.Node, ir.Value, ir.Value] | None:
     """The residual sum, what is added but for its bias, and the bias."""
-    if user.op_type != "Add" or user.domain or user.graph is not norm.graph or not editor.same_shape(y, user.outputs[0]):
+    if (
+        user.op_type != "Add"
+        or user.domain
+        or user.graph is not norm.graph
+        or not editor.same_shape(y, user.outputs[0])
+    ):
         return None
     for mine, other in editor.operands(user):
         inner = editor.sole(other, "Add") if mine is y else None
@@ -79,9 +84,7 @@ def _sum(editor: Editor, norm: ir.Node, user: ir.Node, y: ir.Value) -> tuple[ir.
     return None
 
 
-def _shift(
-    editor: Editor, node: ir.Node, through: tuple[ir.Node, ir.Value, ir.Value], linear: list[_Linear]
-) -> bool:
+def _shift(editor: Editor, node: ir.Node, through: tuple[ir.Node, ir.Value, ir.Value], linear: list[_Linear]) -> bool:
     import numpy as np
 
     user, z, moved = through

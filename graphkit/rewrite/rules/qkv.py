@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from graphkit.rewrite.editor import Editor
 
+_MOST_USERS = 64
 _LAZY = 1 << 20
 """Bytes above which joined weights are made only when the model is written."""
 
@@ -33,7 +34,10 @@ def _merge(editor: Editor, node: ir.Node) -> bool:
     shape = editor.shape(x)
     if x is None or shape is None or len(shape) < 2:
         return False
-    branches = [found for user in editor.users(x) if (found := _branch(editor, node, user, x)) is not None]
+    users = editor.users(x)
+    if len(users) > _MOST_USERS:
+        return False
+    branches = [found for user in users if (found := _branch(editor, node, user, x)) is not None]
     if len(branches) < 2 or not any(b.weight is node.inputs[1] for b in branches):
         return False
     biased = sum(b.bias is not None for b in branches)

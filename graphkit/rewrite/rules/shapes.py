@@ -20,7 +20,31 @@ if TYPE_CHECKING:
 _PURE = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 """Operators that only give their first input another shape."""
 
-_BROADCASTING = ["Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "And", "Or", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Where", "PRelu", "BitwiseAnd", "BitwiseOr", "BitwiseXor"]
+_BROADCASTING = [
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Mod",
+    "Max",
+    "Min",
+    "Sum",
+    "Mean",
+    "And",
+    "Or",
+    "Xor",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Where",
+    "PRelu",
+    "BitwiseAnd",
+    "BitwiseOr",
+    "BitwiseXor",
+]
 
 
 def target(source: Shape | None, result: Shape | None) -> list[int] | None:
@@ -177,11 +201,28 @@ def _with_keepdims(editor: Editor, node: ir.Node, reduce: ir.Node, keepdims: int
     return True
 
 
-_REDUCTIONS = ["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin"]
+_REDUCTIONS = [
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceSumSquare",
+    "ArgMax",
+    "ArgMin",
+]
 
 RULES = (
     Rule(
-        "reshape-target", "folding", ("Reshape",), _constant_target, "computed targets of Reshape become constants",
+        "reshape-target",
+        "folding",
+        ("Reshape",),
+        _constant_target,
+        "computed targets of Reshape become constants",
         since=5,
     ),
     Rule("reshape-chain", "structure", _PURE, _chain, "Reshape, Squeeze, Unsqueeze and Flatten in a row become one"),

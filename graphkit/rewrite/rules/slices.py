@@ -115,7 +115,9 @@ def _split_sequence(editor: Editor, node: ir.Node) -> bool:
         return False
     axis = int(editor.attribute(node, "axis")) % len(shape)
     pieces = (
-        editor.ops("Split", [source, editor.initializer(np.asarray(lengths, np.int64))], {"axis": axis}, outputs=len(lengths))
+        editor.ops(
+            "Split", [source, editor.initializer(np.asarray(lengths, np.int64))], {"axis": axis}, outputs=len(lengths)
+        )
         if len(lengths) > 1
         else (source,)
     )
@@ -181,13 +183,20 @@ RULES = (
     Rule("split-concat", "structure", ("Concat",), _split_concat, "a Split that is put together again is taken out"),
     Rule("concat-concat", "structure", ("Concat",), _concat_concat, "Concats along one axis become one"),
     Rule(
-        "split-sequence", "structure", ("SplitToSequence",), _split_sequence, "a sequence of pieces becomes a Split",
+        "split-sequence",
+        "structure",
+        ("SplitToSequence",),
+        _split_sequence,
+        "a sequence of pieces becomes a Split",
         since=13,
     ),
     Rule("sequence-at", "structure", ("SequenceAt",), _sequence_at, "an element of a known sequence is taken directly"),
     Rule(
-        "sequence-concat", "structure", ("ConcatFromSequence",), _concat_sequence, "a sequence of known values becomes a"
-        " Concat",
+        "sequence-concat",
+        "structure",
+        ("ConcatFromSequence",),
+        _concat_sequence,
+        "a sequence of known values becomes a Concat",
         since=11,
     ),
 )

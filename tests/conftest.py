@@ -1,0 +1,22 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of engines for this run alone: tests neither see what the user built, nor leave anything there."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("GRAPHKIT_CACHE_DIR")
+    os.environ["GRAPHKIT_CACHE_DIR"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["GRAPHKIT_CACHE_DIR"]
+    else:
+        os.environ["GRAPHKIT_CACHE_DIR"] = before
