@@ -38,7 +38,9 @@ FIRES = {
     "swish: the other way": ("Swish", "s = Sigmoid(x) y = Mul(s, x)"),
     "quick gelu": ("Swish", "q = Mul(quick, x) s = Sigmoid(q) y = Mul(x, s)"),
     "hard swish: Clip": ("HardSwish", "a = Add(x, three) b = Clip(a, zero, six) m = Mul(x, b) y = Div(m, six)"),
-    "hard swish: Min Max": ("HardSwish", "a = Add(x, three) b = Max(a, zero) d = Min(b, six) e = Mul(d, sixth) y = Mul(e, x)"),
+    "hard swish: Min Max": (
+        "HardSwish", "a = Add(x, three) b = Max(a, zero) d = Min(b, six) e = Mul(d, sixth) y = Mul(e, x)"
+    ),
     "hard swish: HardSigmoid": ("HardSwish", "s = HardSigmoid<alpha = 0.16666667, beta = 0.5>(x) y = Mul(x, s)"),
     "hard sigmoid": ("HardSigmoid", "a = Add(x, three) b = Clip(a, zero, six) y = Div(b, six)"),
     "mish": ("Mish", "s = Softplus(x) t = Tanh(s) y = Mul(x, t)"),

@@ -61,9 +61,11 @@ SPELLINGS = {
     "scale behind": f"{TURN} m = MatMul(q, t) c = Mul(m, scale) p = Softmax(c) y = MatMul(p, v)",
     "divided": f"{TURN} m = MatMul(q, t) c = Div(m, width) p = Softmax(c) y = MatMul(p, v)",
     "on the queries": f"{TURN} a = Mul(scale, q) m = MatMul(a, t) p = Softmax(m) y = MatMul(p, v)",
-    "on the keys": f"a = Mul(k, scale) t = Transpose<perm = [0, 1, 3, 2]>(a) m = MatMul(q, t) p = Softmax(m) y = MatMul(p, v)",
+    "on the keys": "a = Mul(k, scale) t = Transpose<perm = [0, 1, 3, 2]>(a) m = MatMul(q, t) "
+    "p = Softmax(m) y = MatMul(p, v)",
     "on both": f"{TURN} a = Mul(q, root) c = Mul(t, root) m = MatMul(a, c) p = Softmax(m) y = MatMul(p, v)",
-    "NaN guard": f"{TURN} m = MatMul(q, t) c = Mul(m, scale) p = Softmax(c) n = IsNaN(p) w = Where(n, zero, p) y = MatMul(w, v)",
+    "NaN guard": f"{TURN} m = MatMul(q, t) c = Mul(m, scale) p = Softmax(c) n = IsNaN(p) "
+    "w = Where(n, zero, p) y = MatMul(w, v)",
     "none at all": f"{TURN} m = MatMul(q, t) p = Softmax<axis = 3>(m) y = MatMul(p, v)",
 }  # fmt: skip
 
@@ -153,7 +155,8 @@ APART = {
     "negative scale": f"{TURN} m = MatMul(q, t) c = Mul(m, minus) p = Softmax(c) y = MatMul(p, v)",
     "weights read elsewhere": f"{TURN} m = MatMul(q, t) p = Softmax(m) y = MatMul(p, v) z = Identity(p)",
     "something else between": f"{TURN} m = MatMul(q, t) c = Tanh(m) p = Softmax(c) y = MatMul(p, v)",
-    "small number added": f"{TURN} m = MatMul(q, t) g = Greater(m, zero) c = Where(g, m, minus) p = Softmax(c) y = MatMul(p, v)",
+    "small number added": f"{TURN} m = MatMul(q, t) g = Greater(m, zero) c = Where(g, m, minus) "
+    "p = Softmax(c) y = MatMul(p, v)",
 }  # fmt: skip
 
 
