@@ -1,4 +1,4 @@
-"""`build`: an ONNX file -> an engine: one stage of `convert`, without capture, rewriting or parity."""
+"""`build`: an ONNX file -> an engine: one stage of `convert`, without capture, optimisation or parity."""
 
 from __future__ import annotations
 
@@ -128,11 +128,17 @@ def build(source: Path | str, output: Path | str, request: EngineRequest | None 
 
 
 def _model(source: Path, builder: Builder, asked: EngineRequest) -> Model:
-    from graphkit.capture.onnx_file import OnnxSource
+    """The graph in the form that the library takes: nothing else about it is changed."""
+    from graphkit import optimization
+    from graphkit.capture.onnx_file import read
     from graphkit.capture.request import CaptureRequest
+    from graphkit.rewrite import legalize
 
     builder.warm_up()
-    return OnnxSource(source).capture(CaptureRequest(dims=asked.dims))
+    model = read(source, CaptureRequest(dims=asked.dims))
+    target = "trt" if builder.name == "tensorrt" else "rtx"
+    rewritten = optimization.rewrite_model(model, optimization.Options(level=0, target=target))
+    return legalize.mark(rewritten.model if rewritten.changes.done else model)
 
 
 def _request(model: Model, asked: EngineRequest) -> BuildRequest:

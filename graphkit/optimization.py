@@ -25,6 +25,7 @@ from graphkit.rewrite import rules
 from graphkit.rewrite.passes import Options, rewrite
 from graphkit.rewrite.rule import Changes
 from graphkit.shapes import DimRange, Sample, TensorSpec
+from graphkit.view.reader import collector_paused
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -324,10 +325,11 @@ class _Origin:
         """A fresh copy of the graph, rewritten, and what was done to it."""
         from graphkit import view
 
-        if self._view is None:
-            self._view = view.read(self.file) if self.file is not None else view.of(self.model)
-        graph = onnx_file.read(self.file, self.request).ir if self.file is not None else self.model.ir.clone()
-        return rewrite(graph, self._view, options), graph
+        with collector_paused():
+            if self._view is None:
+                self._view = view.read(self.file) if self.file is not None else view.of(self.model)
+            graph = onnx_file.read(self.file, self.request).ir if self.file is not None else self.model.ir.clone()
+            return rewrite(graph, self._view, options), graph
 
     def with_graph(self, graph: ir.Model, changes: Changes) -> Model:
         rules = changes.by_rule()

@@ -1,61 +1,139 @@
-"""Nodes without a partner, put together where they touch: what was taken out, and what stands in its place."""
+"""Nodes without a partner, put together where they touch: what was taken out, and what stands in its place.
+
+One hunk is one place. What many places share (a mask, the arithmetic on a shape) does not make them one; it is a hunk
+of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from graphkit.delta.canonical import Canon
 from graphkit.delta.pairing import Pairing
+from graphkit.delta.regions import arithmetic, spans
 
 _CROWD = 8
 """Beyond so many unmatched users, reading one value does not make them belong together: every layer reads a mask."""
+
+_FAR = 4
+"""Users of one value that lie further apart than so many matched nodes in a row are in different places."""
+
+_ROUNDS = 8
+"""How often arithmetic may move up to the only place that needs it."""
+
+Borders = dict[tuple[Hashable, ...], tuple[list[int], list[int]]]
 
 
 def hunks(pairing: Pairing) -> list[tuple[list[int], list[int]]]:
     """Connected unmatched nodes of both graphs, in the order of data flow.
 
     Nodes of one graph belong together along an edge; those of `a` and `b` where they read the same value, or feed the
-    same input of a matched node.
+    same input of a matched node. An edge counts for nothing if the value is read in places that are far apart, or if
+    it leads from arithmetic on shapes to more than one place.
     """
     left, right = pairing.unmatched()
-    parents = {node: node for node in (*left, *(~node for node in right))}  # nodes of b as ~node
+    return _Hunks(pairing, left, right).found() if left or right else []
+
+
+class _Hunks:
+    """Sets of nodes that grow together; nodes of `b` are ~node."""
+
+    def __init__(self, pairing: Pairing, left: list[int], right: list[int]) -> None:
+        self.pairing, self.left, self.right = pairing, left, right
+        self.nodes = [*left, *(~node for node in right)]
+        self.parents = {node: node for node in self.nodes}
+        shapes = arithmetic(pairing.a), arithmetic(pairing.b)
+        self.helpers = {node for node in self.nodes if (shapes[1][~node] if node < 0 else shapes[0][node])}
+        self.spans = spans(pairing.a, pairing.to_b), spans(pairing.b, pairing.to_a)
+        self.borders = _borders(pairing, left, right)
+
+    def found(self) -> list[tuple[list[int], list[int]]]:
+        self.along_edges()
+        self.across()
+        self.absorb()
+        found: dict[int, tuple[list[int], list[int]]] = {}
+        for node in self.nodes:
+            found.setdefault(self.root(node), ([], []))[node < 0].append(~node if node < 0 else node)
+        return sorted(found.values(), key=lambda hunk: _position(self.pairing, *hunk))
+
+    def edges(self, node: int) -> Iterator[list[int]]:
+        """For each value that a node makes its unmatched users."""
+        graph = self.pairing.b if node < 0 else self.pairing.a
+        for value in graph.makes[~node if node < 0 else node]:
+            users = (~use if node < 0 else use for use, _ in graph.users[value])
+            yield [use for use in users if use in self.parents]
+
+    def is_far(self, nodes: Sequence[int]) -> bool:
+        """Whether nodes of one graph lie so far apart that they are in different places."""
+        spans = [self.spans[1][~node] if node < 0 else self.spans[0][node] for node in nodes]
+        return any(max(side) - min(side) > _FAR for side in zip(*spans, strict=True))
+
+    def along_edges(self) -> None:
+        for node in self.nodes:
+            for users in self.edges(node) if node not in self.helpers else ():
+                if not self.is_far(users):
+                    for use in users:
+                        self.join(node, use)
+
+    def across(self) -> None:
+        for key, both in self.borders.items():
+            mine, others = ([node for node in nodes if node not in self.helpers] for nodes in both)
+            if not mine or not others:
+                continue
+            if key[0] == "reads" and (len(mine) + len(others) > _CROWD or self.is_far(mine) or self.is_far(others)):
+                continue
+            for node in (*mine[1:], *others):
+                self.join(mine[0], node)
+
+    def absorb(self) -> None:
+        """Arithmetic goes to the only place that needs it; what several places need, to the arithmetic around it."""
+        needs = [(node, use) for node in self.nodes if node in self.helpers for users in self.edges(node) for use in users]
+        for _ in range(_ROUNDS):
+            places: dict[int, set[int]] = {}
+            for node, use in needs:
+                mine, other = self.root(node), self.root(use)
+                if mine != other:
+                    places.setdefault(mine, set()).add(other)
+            alone = [(next(iter(found)), group) for group, found in places.items() if len(found) == 1]
+            if not alone:
+                break
+            for place, group in alone:
+                self.join(place, group)
+        held = {self.root(node) for node in self.nodes if node not in self.helpers}
+        for node, use in needs:
+            if self.root(node) not in held and self.root(use) not in held:
+                self.join(node, use)
+        for mine, others in self.borders.values():
+            left = [node for node in (*mine, *others) if self.root(node) not in held]
+            for node in left[1:]:
+                self.join(left[0], node)
+
+    def root(self, node: int) -> int:
+        parents = self.parents
+        while parents[node] != node:
+            parents[node] = parents[parents[node]]
+            node = parents[node]
+        return node
+
+    def join(self, node: int, other: int) -> None:
+        first, second = self.root(node), self.root(other)
+        if first != second:
+            self.parents[second] = first
+
+
+def _borders(pairing: Pairing, left: list[int], right: list[int]) -> Borders:
+    """Unmatched nodes of both graphs, by where they touch what is matched."""
+    borders: Borders = {}
     for i in left:
-        _along_edges(parents, pairing.a, i, False)
-    for j in right:
-        _along_edges(parents, pairing.b, j, True)
-    _across(parents, pairing, left, right)
-    found: dict[int, tuple[list[int], list[int]]] = {}
-    for i in left:
-        found.setdefault(_root(parents, i), ([], []))[0].append(i)
-    for j in right:
-        found.setdefault(_root(parents, ~j), ([], []))[1].append(j)
-    return sorted(found.values(), key=lambda hunk: _position(pairing, *hunk))
-
-
-def _along_edges(parents: dict[int, int], graph: Canon, node: int, of_b: bool) -> None:
-    own = ~node if of_b else node
-    for value in graph.reads[node]:
-        made = graph.producers[value]
-        other = ~made if of_b else made
-        if made >= 0 and other in parents:
-            _join(parents, own, other)
-
-
-def _across(parents: dict[int, int], pairing: Pairing, left: list[int], right: list[int]) -> None:
-    borders: dict[tuple[Hashable, ...], tuple[list[int], list[int]]] = {}
-    for i in left:
-        for key in _borders(pairing, i):
+        for key in _borders_in_a(pairing, i):
             borders.setdefault(key, ([], []))[0].append(i)
     for j in right:
         for key in _borders_in_b(pairing, j):
             borders.setdefault(key, ([], []))[1].append(~j)
-    for key, (mine, others) in borders.items():
-        if mine and others and (key[0] != "reads" or len(mine) + len(others) <= _CROWD):
-            for node in (*mine[1:], *others):
-                _join(parents, mine[0], node)
+    return {key: both for key, both in borders.items() if both[0] and both[1]}
 
 
-def _borders(pairing: Pairing, i: int) -> Iterable[tuple[Hashable, ...]]:
+def _borders_in_a(pairing: Pairing, i: int) -> Iterable[tuple[Hashable, ...]]:
     """Where an unmatched node of `a` touches what is matched, in terms of `b`."""
     a = pairing.a
     for value in a.reads[i]:
@@ -89,16 +167,3 @@ def _position(pairing: Pairing, removed: list[int], added: list[int]) -> tuple[i
     first = min(added, key=lambda j: pairing.ranks[1][j])
     read = [pairing.to_a[p] for v in pairing.b.reads[first] if (p := pairing.b.producers[v]) >= 0]
     return max((pairing.ranks[0][i] for i in read if i >= 0), default=-1), 1 + pairing.ranks[1][first]
-
-
-def _root(parents: dict[int, int], node: int) -> int:
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
-
-
-def _join(parents: dict[int, int], node: int, other: int) -> None:
-    first, second = _root(parents, node), _root(parents, other)
-    if first != second:
-        parents[second] = first

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from graphkit import __version__
 from graphkit.engine import cache as caches
 from graphkit.engine import targets
 from graphkit.engine.builder import Builder, BuildRequest
@@ -62,6 +63,7 @@ def key_for(builder: Builder, asked: Asked, content: str) -> str | None:
     return caches.key_of(
         {
             "model": content,
+            "graphkit": __version__,  # another one may write the graph in another form
             **builder.identity(),
             "dims": sorted(map(str, asked.dims)),
             "profiles": [sorted(map(str, each)) for each in asked.profiles],

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from graphkit.rewrite.editor import Editor
+from graphkit.rewrite.reading import nodes_of
 from graphkit.rewrite.rule import Rule
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _exhaust(editor: Editor, rules: Iterable[Rule], start: Container[str] | None
             index.setdefault(op, []).append(rule)
     nodes = [
         node
-        for node in editor.model.graph.all_nodes()
+        for node in nodes_of(editor.model.graph)
         if node.op_type in (index if start is None else start) and not node.domain
     ]
     budget = _PER_NODE * (editor.model.graph.num_nodes() + 50)

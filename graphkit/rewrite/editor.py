@@ -14,7 +14,7 @@ from graphkit.analyze.polynomial import Size
 from graphkit.analyze.tensors import Shape, Tensor
 from graphkit.model import SourceLine, provenance, set_provenance
 from graphkit.rewrite.facts import Facts
-from graphkit.rewrite.reading import Reading
+from graphkit.rewrite.reading import Reading, nodes_of
 from graphkit.rewrite.rule import Change, Miss, Rule
 
 if TYPE_CHECKING:
@@ -364,7 +364,7 @@ def _captured(node: ir.Node) -> list[ir.Value]:
 def _names(model: ir.Model) -> set[str]:
     graphs = (model.graph, *model.graph.subgraphs())
     found = {v.name for g in graphs for v in (*g.inputs, *g.initializers.values())}
-    for node in model.graph.all_nodes():
+    for node in nodes_of(model.graph):
         found |= {node.name, *(o.name for o in node.outputs)}
     return {n for n in found if n}
 

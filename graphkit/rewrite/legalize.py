@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphkit.model import Model
+from graphkit.rewrite.reading import nodes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -41,7 +42,7 @@ def run(editor: Editor, options: Options) -> None:
 
 def needs_mark(graph: ir.Model) -> bool:
     """Whether `mark` would change anything."""
-    return any(_to_mark(node) for node in graph.graph.all_nodes())
+    return any(_to_mark(node) for node in nodes_of(graph.graph))
 
 
 def mark(model: Model) -> Model:
@@ -57,7 +58,7 @@ def mark(model: Model) -> Model:
     if not needs_mark(model.ir):
         return model
     graph = model.ir.clone()
-    for node in graph.graph.all_nodes():
+    for node in nodes_of(graph.graph):
         if _to_mark(node):
             node.attributes[DECOMPOSABLE] = ir.AttrInt64(DECOMPOSABLE, 1)
     return model.with_step("marked for TensorRT", graph)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphkit.errors import OpsetNotHonoured
 from graphkit.rewrite.lift_adapters import ADAPTERS, LOOSER, WITHOUT_KERNEL, Adapter
+from graphkit.rewrite.reading import nodes_of
 from graphkit.rewrite.rule import Rule
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def even_out(editor: Editor, goal: int, *, strict: bool = False) -> None:
     Raises:
         OpsetNotHonoured: that is not `goal`, and `strict`; or not even one opset can be found.
     """
-    nodes = [node for node in editor.model.graph.all_nodes() if not node.domain]
+    nodes = [node for node in nodes_of(editor.model.graph) if not node.domain]
     least = max((editor.version(node) for node in nodes), default=editor.opset)
     reached, stopped = goal, None
     for node in nodes:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from graphkit.rewrite.inlining import inline
+from graphkit.rewrite.reading import nodes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -81,7 +82,7 @@ def _name_everything(model: ir.Model) -> None:
                 value.name = _free(value.name or "value", taken)
             taken.add(value.name)
     nodes: set[str] = set()
-    for node in model.graph.all_nodes():
+    for node in nodes_of(model.graph):
         if not node.name or node.name in nodes:
             node.name = _free(node.name or f"node_{node.op_type}", nodes)
         nodes.add(node.name)

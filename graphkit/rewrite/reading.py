@@ -7,7 +7,7 @@ each is written once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class Reading:
     def __init__(self, model: ir.Model, facts: Facts) -> None:
         self.model = model
         self.facts = facts
+        self._arrays: dict[int, tuple[ir.TensorProtocol, np.ndarray[Any, Any]]] = {}
         self.opset = model.opset_imports.get("", model.graph.opset_imports.get("", 0))
 
     # --- structure --------------------------------------------------------------------------------------------------
@@ -139,9 +140,14 @@ class Reading:
     def constant(self, value: ir.Value | None, most: int = SMALL) -> np.ndarray[Any, Any] | None:
         """Elements of a constant of at most this many; bigger ones are not read."""
         tensor = _tensor(value) if value is not None else None
-        if tensor is None or tensor.size > most:
+        if tensor is None:
             return None
-        return tensor.numpy()
+        held = self._arrays.get(id(tensor))
+        if held is None:
+            if tensor.size > SMALL:
+                return tensor.numpy() if tensor.size <= most else None
+            held = self._arrays[id(tensor)] = (tensor, tensor.numpy())
+        return held[1] if held[1].size <= most else None
 
     def weight(self, value: ir.Value | None) -> np.ndarray[Any, Any] | None:
         """Elements of a constant, however big: for rules that compute with weights."""
@@ -200,6 +206,22 @@ class Reading:
             if number is not None:
                 return value, number
         return None
+
+
+_WITH_BODIES = frozenset(("If", "Loop", "Scan", "SequenceMap"))
+
+
+def nodes_of(graph: ir.Graph | ir.Function) -> Iterator[ir.Node]:
+    """Every node of a graph, those of the bodies in it behind the node that holds them."""
+    for node in graph:
+        yield node
+        if node.domain or node.op_type in _WITH_BODIES:
+            for attribute in node.attributes.values():
+                if attribute.type.name == "GRAPH":
+                    yield from nodes_of(attribute.as_graph())
+                elif attribute.type.name == "GRAPHS":
+                    for inner in attribute.as_graphs():
+                        yield from nodes_of(inner)
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from graphkit.rewrite.editor import bury_all
 from graphkit.rewrite.normalise import raise_ir_version
+from graphkit.rewrite.reading import nodes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -25,9 +26,9 @@ def tidy(editor: Editor) -> None:
         _drop_constants(graph)
         if not _in_order(graph):
             graph.sort()
-    for node in model.graph.all_nodes():
+    for node in nodes_of(model.graph):
         _trim(editor, node)
-    used = {node.domain for node in model.graph.all_nodes()}
+    used = {node.domain for node in nodes_of(model.graph)}
     used |= {node.domain for function in model.functions.values() for node in function.all_nodes()}
     for domain in [domain for domain in model.opset_imports if domain and domain not in used]:
         del model.opset_imports[domain]

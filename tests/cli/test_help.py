@@ -26,6 +26,13 @@ Commands:
   validate  Compare models on the same inputs, and say whether they agree.
   locate    Find the first tensor at which two models part.
   reduce    Find a smallest part of a model that still fails.
+  optimize  Rewrite an ONNX graph with fewer nodes, and prove it the same.
+  quantize  Bring an ONNX model to fp16, bf16, int8, fp8 or int4, and compare.
+  edit      Change what an ONNX model takes and gives; cut, join, mark.
+  build     Build an engine from an ONNX file, as it is.
+  refit     Put new weights into a TensorRT engine, and compare.
+  cache     Look at the engines that were built before, or remove them.
+  bench     Time models side by side, on the same inputs.
   inspect   Say what a model file is, what it holds and what it costs.
   check     Say whether a target will build a model, or why not.
   hash      Print digests that renaming and reordering do not change.
@@ -46,37 +53,76 @@ Usage: graphkit convert [OPTIONS] SRC
   ONNX file, or package.module:callable.
 
 Options:
-  --to TARGET                  onnx; trt: an engine; of TensorFlow models also
-                               saved_model, tflite.  [default: onnx]
-  -o, --output PATH            File to write.  [default: SRC.onnx/.engine
-                               here]
-  --shape X=DIMS               An input's shape: x=batch,3,224,224[:float32].
-  --dim D=RANGE                A dimension's range, min:opt:max: batch=1:4:8.
-  --input X=VALUE              An input's value: x=file.npy, or sr=16000.
-  --opset N                    ONNX operator set.  [default: graphkit chooses]
-                               [x>=1]
-  --via [export|script|trace]  Way of capture.  [default: the safest]
-  --submodule PATH             Convert a part of the model: decoder.layers.
-  --model PKG.MOD:FUNC         The code that builds the model, for a file of
-                               weights.
-  --signature NAME             Which signature of a SavedModel or TFLite file.
-  --output-name T              An output of a GraphDef: scores, split:1.
-  --state [inputs]             TensorFlow variables as inputs and outputs.
-  --layout nchw[:X]            TensorFlow's images as NCHW; X: that one only.
-  --trust                      Allow SRC to run the code that it names.
-  --optimize / --no-optimize   Simplify the graph.  [default: optimize]
-  --backend [rtx|tensorrt]     Engine builder.  [default: what is there]
-  --cc LIST                    Compute capabilities of the engine:
-                               8.6,8.9,12.0.  [default: portable]
-  --tf32 / --no-tf32           Let the engine use TF32 in float32 layers.
-                               [default: tf32]
-  --seed N                     Seed of the sample inputs.  [default: 0; x>=0]
-  --json                       Print the result as JSON (schema
-                               graphkit.convert/1).
-  -q, --quiet                  No progress on stderr.
-  -v, --verbose                More in the summary, and libraries' warnings;
-                               -vv: tracebacks.
-  --help                       Show this message and exit.
+  --to TARGET                     onnx; trt: an engine; of TensorFlow models
+                                  also saved_model, tflite.  [default: onnx]
+  -o, --output PATH               File to write.  [default: SRC.onnx/.engine
+                                  here]
+  --shape X=DIMS                  An input's shape:
+                                  x=batch,3,224,224[:float32].
+  --dim D=RANGE                   A dimension's range, min:opt:max:
+                                  batch=1:4:8.
+  --input X=VALUE                 An input's value: x=file.npy, or sr=16000.
+  --opset N                       ONNX operator set.  [default: graphkit
+                                  chooses]  [x>=1]
+  --via [export|script|trace]     Way of capture.  [default: the safest]
+  --submodule PATH                Convert a part of the model: decoder.layers.
+  --model PKG.MOD:FUNC            The code that builds the model, for a file
+                                  of weights.
+  --signature NAME                Which signature of a SavedModel or TFLite
+                                  file.
+  --output-name T                 An output of a GraphDef: scores, split:1.
+  --state [inputs]                TensorFlow variables as inputs and outputs.
+  --layout nchw[:X]               TensorFlow's images as NCHW; X: that one
+                                  only.
+  --trust                         Allow SRC to run the code that it names.
+  --precision [fp16|bf16|int8|fp8|int4]
+                                  Precision of the layers that multiply.
+  --data D                        Calibration data: a folder, FILE.npz, or
+                                  package.module:function.
+  --method [minmax|entropy|percentile]
+                                  int8, fp8: how scales follow from the data.
+                                  [default: minmax]
+  --uncalibrated                  int8, fp8: guess the scales, without data.
+  --keep LIST                     Nodes that stay in float32.
+  --block N                       int4: weights to a scale.  [default: 32]
+                                  [x>=1]
+  --io-types                      fp16, bf16: inputs and outputs too.
+  --max-drop X                    Error allowed; what has to stay in float32
+                                  is searched.
+  --metric [cosine|l2]            Error of --max-drop: 1 - cosine, or
+                                  relative.  [default: cosine]
+  --freeze X=VALUE                Make an input a constant: sr=16000,
+                                  mask=file.npy.
+  --optimize / --no-optimize      Simplify the graph.  [default: optimize]
+  --backend [rtx|tensorrt]        Engine builder.  [default: what is there]
+  --cc LIST                       Compute capabilities: 8.6,8.9,12.0; all.
+                                  [default: portable]
+  --tf32 / --no-tf32              Let float32 layers use TF32.  [default:
+                                  tf32]
+  --profile RANGES                An optimization profile:
+                                  batch=1:4:8,n=2*batch; again for more; auto:
+                                  found in the graph.
+  --cache / --no-cache            Take an engine that was built before.
+                                  [default: cache]
+  --workspace MIB                 Memory that kernels may take.  [x>=1]
+  --level N                       TensorRT's optimisation level, 0 to 5.
+                                  [0<=x<=5]
+  --timing-cache F                TensorRT's measured kernels, read and
+                                  written.
+  --version-compatible            Later releases of TensorRT may run the
+                                  engine.
+  --hardware LEVEL                Other GPUs may run it: ampere-plus, same-
+                                  compute-capability.
+  --refittable                    The engine takes new weights; see refit.
+  --strip-weights                 Leave out the weights that refit puts back.
+  --seed N                        Seed of the sample inputs.  [default: 0;
+                                  x>=0]
+  --json                          Print the result as JSON (schema
+                                  graphkit.convert/1).
+  -q, --quiet                     No progress on stderr.
+  -v, --verbose                   More in the summary, and libraries'
+                                  warnings; -vv: tracebacks.
+  --help                          Show this message and exit.
 """,
     "graphkit validate --help": """\
 Usage: graphkit validate [OPTIONS] REF CAND...
@@ -147,6 +193,254 @@ Options:
   -q, --quiet           No progress on stderr.
   -v, --verbose         Every tensor that was compared; -vv: tracebacks.
   --help                Show this message and exit.
+""",
+    "graphkit reduce --help": """\
+Usage: graphkit reduce [OPTIONS] MODEL
+
+  Find a smallest part of MODEL that fails as it does.
+
+  MODEL is an ONNX file. The part, its inputs and how to see the failure are
+  written to a folder, ready to attach to a bug report. Exits with 1 if MODEL
+  does not fail, or not always.
+
+Options:
+  --check CMD                 Command that fails on the model: 'python
+                              check.py {model} {inputs}'.
+  --until [parity|build|ort]  What fails, instead of a command.
+  --against RIGHT             ONNX file that is right.  [default: MODEL, not
+                              optimised]
+  -o, --output PATH           Folder to write.  [default: MODEL-reduced here]
+  --anonymize                 Random weights and inputs, neutral names.
+  --shape X=DIMS              An input's shape: x=batch,3,224,224[:float32].
+  --dim D=RANGE               A dimension's range, min:opt:max: batch=1:4:8.
+  --input X=VALUE             An input's value: x=file.npy; or all: FILE.npz,
+                              FOLDER.
+  --seed N                    Seed of values.  [default: 0; x>=0]
+  --backend [rtx|tensorrt]    Engine builder.  [default: what is there]
+  --cc LIST                   Compute capabilities of the engine:
+                              8.6,8.9,12.0.
+  --timeout S                 Seconds that one trial may take; not for builds.
+                              [default: 300]  [x>0]
+  --max-trials N              Most trials.  [default: 500; x>=1]
+  --max-seconds S             Most time.  [default: any]  [x>0]
+  --json                      Print the result as JSON (schema
+                              graphkit.reduce/1).
+  -q, --quiet                 No progress on stderr.
+  -v, --verbose               Libraries' warnings; -vv: tracebacks.
+  --help                      Show this message and exit.
+""",
+    "graphkit optimize --help": """\
+Usage: graphkit optimize [OPTIONS] [MODEL]
+
+  Rewrite MODEL, an ONNX file, with fewer nodes, and prove that it computes
+  the same.
+
+  A rule that breaks the result is left out and named. Exits with 1 if it
+  cannot be proved.
+
+Options:
+  -o, --output PATH            File to write.  [default: MODEL.opt.onnx here]
+  --level INTEGER RANGE        1: bit for bit the same.  [default: 2; 0<=x<=2]
+  --target [onnx|trt|rtx|ort]  What takes the result; onnx: anything.
+                               [default: onnx]
+  --opset N                    Opset of the result.  [default: the newest]
+                               [x>=1]
+  --only LIST                  These rules or groups alone.
+  --skip LIST                  All but these rules or groups.
+  --onnxsim                    Let onnxsim go first; it is kept where it
+                               leaves fewer nodes.
+  --explain                    Say which rule fired where, and where one
+                               nearly did.
+  --verify [none|final|each]   Prove the result, every rule, or nothing.
+                               [default: final]
+  --shape X=DIMS               Names for an input's dimensions: x=batch,3,h,w.
+  --dim D=RANGE                Range of a dimension, to prove in: batch=1:4:8.
+  --input X=VALUE              An input's value, to prove on: x=file.npy,
+                               sr=16000.
+  --seed N                     Seed of values.  [default: 0; x>=0]
+  --rules                      List the rules, and do nothing.
+  --json                       Print the answer as JSON (schema
+                               graphkit.optimize/1).
+  -q, --quiet                  No progress on stderr.
+  -v, --verbose                Libraries' warnings; -vv: tracebacks.
+  --help                       Show this message and exit.
+""",
+    "graphkit quantize --help": """\
+Usage: graphkit quantize [OPTIONS] MODEL
+
+  Bring MODEL, an ONNX file, to a lower precision, and compare it with what it
+  was.
+
+  Says which layers stay in float32 and why. Exits with 1 if nothing would run
+  in that precision, or if the result differs by more than it may; nothing is
+  written then.
+
+Options:
+  -o, --output PATH               File to write.  [default:
+                                  MODEL.PRECISION.onnx]
+  --precision [fp16|bf16|int8|fp8|int4]
+                                  Precision of the layers that multiply.
+                                  [required]
+  --data D                        Calibration data: a folder, FILE.npz, or
+                                  package.module:function.
+  --method [minmax|entropy|percentile]
+                                  int8, fp8: how scales follow from the data.
+                                  [default: minmax]
+  --uncalibrated                  int8, fp8: guess the scales, without data.
+  --keep LIST                     Nodes that stay in float32.
+  --block N                       int4: weights to a scale.  [default: 32]
+                                  [x>=1]
+  --io-types                      fp16, bf16: inputs and outputs too.
+  --max-drop X                    Error allowed; what has to stay in float32
+                                  is searched.
+  --metric [cosine|l2]            Error of --max-drop: 1 - cosine, or
+                                  relative.  [default: cosine]
+  --plot F                        Picture of the search, SVG.
+  --shape X=DIMS                  Names for an input's dimensions:
+                                  x=batch,3,h,w.
+  --dim D=RANGE                   Range of a dimension, to compare in:
+                                  batch=1:4:8.
+  --input X=VALUE                 An input's value, to compare on: x=file.npy.
+  --seed N                        Seed of values.  [default: 0; x>=0]
+  --json                          Print the answer as JSON (schema
+                                  graphkit.quantize/1).
+  -q, --quiet                     No progress on stderr.
+  -v, --verbose                   Libraries' warnings; -vv: tracebacks.
+  --help                          Show this message and exit.
+""",
+    "graphkit edit --help": """\
+Usage: graphkit edit [OPTIONS] COMMAND [ARGS]...
+
+  Change what an ONNX model takes and gives, take parts of it, or join two.
+
+  Each command writes a new file. What it cannot do it refuses; nothing is
+  guessed.
+
+Options:
+  --help  Show this message and exit.
+
+Commands:
+  cut        Let a model end at inner tensors.
+  extract    Write the part of a model between tensors.
+  fp16-io    Let a model take and give float16 where it took and gave...
+  freeze     Make inputs constants: sr=16000, mask=mask.npy.
+  layout     Let a model take or give a tensor with its axes in another...
+  mark       Let a model give inner tensors too.
+  merge      Write one model of two: outputs of FIRST feed inputs of SECOND.
+  nms        Add non-maximum suppression: the output `selected` has rows...
+  normalise  Put (x * scale - mean) / std before an input.
+  rename     Give tensors other names.
+  resize     Let an input of fixed height and width take images of any size.
+  set-dim    Fix dimensions, batch=8, or give them another name, s77=seq.
+  softmax    Turn an output into probabilities.
+  split      Write the two parts of a model before and after tensors, as...
+  top-k      Give the K largest values of an output, and Y_indices.
+""",
+    "graphkit build --help": """\
+Usage: graphkit build [OPTIONS] MODEL
+
+  Build an engine from MODEL, an ONNX file, as it is.
+
+  One stage of convert: nothing is rewritten, and nothing is compared (parity:
+  not run). An engine that was built from the same file with the same options
+  comes from the cache. Exits with 1 if some of the targets cannot have one.
+
+Options:
+  --to [trt]                An engine.  [default: trt]
+  -o, --output PATH         File to write.  [default: MODEL.engine here]
+  --dim D=RANGE             A dimension's range, min:opt:max: batch=1:4:8.
+  --backend [rtx|tensorrt]  Engine builder.  [default: what is there]
+  --cc LIST                 Compute capabilities: 8.6,8.9,12.0; all.
+                            [default: portable]
+  --tf32 / --no-tf32        Let float32 layers use TF32.  [default: tf32]
+  --profile RANGES          An optimization profile: batch=1:4:8,n=2*batch;
+                            again for more; auto: found in the graph.
+  --cache / --no-cache      Take an engine that was built before.  [default:
+                            cache]
+  --workspace MIB           Memory that kernels may take.  [x>=1]
+  --level N                 TensorRT's optimisation level, 0 to 5.  [0<=x<=5]
+  --timing-cache F          TensorRT's measured kernels, read and written.
+  --version-compatible      Later releases of TensorRT may run the engine.
+  --hardware LEVEL          Other GPUs may run it: ampere-plus, same-compute-
+                            capability.
+  --refittable              The engine takes new weights; see refit.
+  --strip-weights           Leave out the weights that refit puts back.
+  --json                    Print the result as JSON (schema
+                            graphkit.build/1).
+  -q, --quiet               No progress on stderr.
+  -v, --verbose             Libraries' warnings; -vv: tracebacks.
+  --help                    Show this message and exit.
+""",
+    "graphkit refit --help": """\
+Usage: graphkit refit [OPTIONS] ENGINE WEIGHTS
+
+  Put the weights of an ONNX file into a refittable ENGINE of TensorRT's, and
+  compare them.
+
+  WEIGHTS is the ONNX file that convert makes of the new checkpoint, with the
+  options that made ENGINE. The result is written if it computes what WEIGHTS
+  does. Needs the GPU.
+
+Options:
+  -o, --output PATH  File to write.  [required]
+  --seed N           Seed of inputs.  [default: 0; x>=0]
+  --json             Print the result as JSON (schema graphkit.refit/1).
+  -v, --verbose      -vv: tracebacks.
+  --help             Show this message and exit.
+""",
+    "graphkit cache --help": """\
+Usage: graphkit cache [OPTIONS] COMMAND [ARGS]...
+
+  Look at the engines that were built before, or throw them away.
+
+  They are in GRAPHKIT_CACHE_DIR, else in graphkit in the user's cache folder.
+
+Options:
+  --help  Show this message and exit.
+
+Commands:
+  dir    Print the folder of the cache.
+  list   List the engines, the last used first.
+  prune  Remove engines: all, or the old ones, or down to a size.
+""",
+    "graphkit bench --help": """\
+Usage: graphkit bench [OPTIONS] MODEL...
+
+  Time every MODEL on the same inputs, taking turns.
+
+  Each is an ONNX file, a model as for convert, or an engine. That outputs
+  differ is said, and no error: validate answers that. Exits with 0 if all
+  were timed, 3 if one could not be run here, else as the failure of one says.
+
+Options:
+  --shape X=DIMS         An input's shape: x=batch,3,224,224[:float32].
+  --dim D=RANGE          A dimension's range, min:opt:max: batch=1:4:8.
+  --input X=VALUE        An input's value: x=file.npy, or sr=16000.
+  --at D=N[,D=N]         Sizes to time at; again for more points.  [default:
+                         opt of --dim]
+  --runs N               Timed runs of each side at each point, instead of
+                         --seconds.
+  --seconds S            Time for each side at each point.  [default: 2]
+  --warm-up N            Runs that are not counted.  [default: 3]
+  --threads N            For each side.  [default: as many as processors]
+  --provider [cpu|cuda]  What ONNX Runtime runs on; again for both.  [default:
+                         cpu]
+  --against-source       Time the file beside it, too, that MODEL was
+                         converted from.
+  --seed N               Seed of drawn inputs.  [default: 0; x>=0]
+  --submodule PATH       Use a part of PyTorch models: decoder.layers.
+  --model PKG.MOD:FUNC   The code that builds the model, for a file of
+                         weights.
+  --signature NAME       Which signature of a SavedModel or TFLite file.
+  --output-name T        An output of a GraphDef: scores, split:1.
+  --state [inputs]       TensorFlow variables as inputs and outputs.
+  --layout nchw[:X]      TensorFlow's images as NCHW; X: that one only.
+  --trust                Allow files to run the code that they name.
+  --plot F.svg           Draw the times.
+  --json                 Print the result as JSON (schema graphkit.bench/1).
+  -q, --quiet            No progress on stderr.
+  -v, --verbose          Libraries' warnings; -vv: tracebacks.
+  --help                 Show this message and exit.
 """,
     "graphkit inspect --help": """\
 Usage: graphkit inspect [OPTIONS] MODEL
@@ -273,41 +567,6 @@ Options:
 
 Commands:
   install  Set up git diff, git log -p and git show for models.
-""",
-    "graphkit reduce --help": """\
-Usage: graphkit reduce [OPTIONS] MODEL
-
-  Find a smallest part of MODEL that fails as it does.
-
-  MODEL is an ONNX file. The part, its inputs and how to see the failure are
-  written to a folder, ready to attach to a bug report. Exits with 1 if MODEL
-  does not fail, or not always.
-
-Options:
-  --check CMD                 Command that fails on the model: 'python
-                              check.py {model} {inputs}'.
-  --until [parity|build|ort]  What fails, instead of a command.
-  --against RIGHT             ONNX file that is right.  [default: MODEL, not
-                              optimised]
-  -o, --output PATH           Folder to write.  [default: MODEL-reduced here]
-  --anonymize                 Random weights and inputs, neutral names.
-  --shape X=DIMS              An input's shape: x=batch,3,224,224[:float32].
-  --dim D=RANGE               A dimension's range, min:opt:max: batch=1:4:8.
-  --input X=VALUE             An input's value: x=file.npy; or all: FILE.npz,
-                              FOLDER.
-  --seed N                    Seed of values.  [default: 0; x>=0]
-  --backend [rtx|tensorrt]    Engine builder.  [default: what is there]
-  --cc LIST                   Compute capabilities of the engine:
-                              8.6,8.9,12.0.
-  --timeout S                 Seconds that one trial may take; not for builds.
-                              [default: 300]  [x>0]
-  --max-trials N              Most trials.  [default: 500; x>=1]
-  --max-seconds S             Most time.  [default: any]  [x>0]
-  --json                      Print the result as JSON (schema
-                              graphkit.reduce/1).
-  -q, --quiet                 No progress on stderr.
-  -v, --verbose               Libraries' warnings; -vv: tracebacks.
-  --help                      Show this message and exit.
 """,
     "graphkit doctor --help": """\
 Usage: graphkit doctor [OPTIONS]
