@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from graphkit.delta.canonical import Canon
 from graphkit.delta.pairing import Pairing
-from graphkit.delta.regions import arithmetic, spans
+from graphkit.delta.regions import arithmetic, heights
 
 _CROWD = 8
 """Beyond so many unmatched users, reading one value does not make them belong together: every layer reads a mask."""
@@ -43,8 +43,8 @@ class _Hunks:
         self.nodes = [*left, *(~node for node in right)]
         self.parents = {node: node for node in self.nodes}
         shapes = arithmetic(pairing.a), arithmetic(pairing.b)
-        self.helpers = {node for node in self.nodes if (shapes[1][~node] if node < 0 else shapes[0][node])}
-        self.spans = spans(pairing.a, pairing.to_b), spans(pairing.b, pairing.to_a)
+        self.helpers = {node: None for node in self.nodes if (shapes[1][~node] if node < 0 else shapes[0][node])}
+        self.heights = heights(pairing.a, pairing.to_b), heights(pairing.b, pairing.to_a)
         self.borders = _borders(pairing, left, right)
 
     def found(self) -> list[tuple[list[int], list[int]]]:
@@ -65,8 +65,8 @@ class _Hunks:
 
     def is_far(self, nodes: Sequence[int]) -> bool:
         """Whether nodes of one graph lie so far apart that they are in different places."""
-        spans = [self.spans[1][~node] if node < 0 else self.spans[0][node] for node in nodes]
-        return any(max(side) - min(side) > _FAR for side in zip(*spans, strict=True))
+        found = [self.heights[1][~node] if node < 0 else self.heights[0][node] for node in nodes]
+        return bool(found) and max(found) - min(found) > _FAR
 
     def along_edges(self) -> None:
         for node in self.nodes:
@@ -87,26 +87,37 @@ class _Hunks:
 
     def absorb(self) -> None:
         """Arithmetic goes to the only place that needs it; what several places need, to the arithmetic around it."""
-        needs = [(node, use) for node in self.nodes if node in self.helpers for users in self.edges(node) for use in users]
+        links = list(self.links())
         for _ in range(_ROUNDS):
+            held = self.held()
             places: dict[int, set[int]] = {}
-            for node, use in needs:
-                mine, other = self.root(node), self.root(use)
-                if mine != other:
-                    places.setdefault(mine, set()).add(other)
-            alone = [(next(iter(found)), group) for group, found in places.items() if len(found) == 1]
+            for node, other in links:
+                mine, place = self.root(node), self.root(other)
+                if mine != place and mine not in held:
+                    places.setdefault(mine, set()).add(place)
+            # No two places grow together here: each group joins one other, and places join none.
+            alone = [(place, group) for group, found in places.items() if len(found) == 1 for place in found]
             if not alone:
                 break
             for place, group in alone:
                 self.join(place, group)
-        held = {self.root(node) for node in self.nodes if node not in self.helpers}
-        for node, use in needs:
-            if self.root(node) not in held and self.root(use) not in held:
-                self.join(node, use)
-        for mine, others in self.borders.values():
-            left = [node for node in (*mine, *others) if self.root(node) not in held]
-            for node in left[1:]:
-                self.join(left[0], node)
+        held = self.held()
+        for node, other in links:
+            if self.root(node) not in held and self.root(other) not in held:
+                self.join(node, other)
+
+    def links(self) -> Iterator[tuple[int, int]]:
+        """From arithmetic to what needs it, and to what stands in its place."""
+        for node in self.helpers:
+            yield from ((node, use) for users in self.edges(node) for use in users)
+        for key, (mine, others) in self.borders.items():
+            if key[0] != "reads" or len(mine) + len(others) <= _CROWD:
+                both = [(i, j) for i in mine for j in others if key[0] != "reads" or {i, j} <= self.helpers.keys()]
+                yield from (pair for i, j in both for pair in ((i, j), (j, i)) if pair[0] in self.helpers)
+
+    def held(self) -> set[int]:
+        """Groups that are more than arithmetic."""
+        return {self.root(node) for node in self.nodes if node not in self.helpers}
 
     def root(self, node: int) -> int:
         parents = self.parents

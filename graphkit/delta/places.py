@@ -13,6 +13,9 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _TRACE = "pkg.torch.onnx.stack_trace"
 """Metadata that torch's exporter writes."""
 
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
+"""What it writes there for a node that no module made."""
+
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _NUMBER = re.compile(r"(\d+)")
 
@@ -85,7 +88,8 @@ def _scope(text: str) -> str:
         scopes = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return ""  # written by somebody else, in another form
-    return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
+    scope = str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
+    return "" if scope == _NO_MODULE else scope
 
 
 def _shared(left: list[str], right: list[str]) -> list[str]:

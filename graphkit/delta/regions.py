@@ -1,4 +1,4 @@
-"""What tells the places of one graph apart: how deep a node lies, and whether it only works out shapes."""
+"""What tells the places of one graph apart: how far a node is from the end, and whether it only works out shapes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def arithmetic(graph: Canon) -> bytearray:
     return found
 
 
-def spans(graph: Canon, partners: Sequence[int]) -> list[tuple[int, int]]:
-    """For each node how many matched nodes are on the longest path to it, and on the longest one from it."""
-    above, below = [0] * len(graph), [0] * len(graph)
-    for node in graph.order:
-        made = {graph.producers[value] for value in graph.reads[node]} - {-1}
-        above[node] = max((above[producer] + (partners[producer] >= 0) for producer in made), default=0)
+def heights(graph: Canon, partners: Sequence[int]) -> list[int]:
+    """For each node how many matched nodes are on the longest path from it: blocks in a row differ in that.
+
+    Towards the end, not from the start: what each block does to a mask of its own begins equally early in all of them.
+    """
+    found = [0] * len(graph)
     for node in reversed(graph.order):
-        step = below[node] + (partners[node] >= 0)
+        step = found[node] + (partners[node] >= 0)
         for value in graph.reads[node]:
-            producer = graph.producers[value]
-            if producer >= 0 and below[producer] < step:
-                below[producer] = step
-    return list(zip(above, below, strict=True))
+            made = graph.producers[value]
+            if made >= 0 and found[made] < step:
+                found[made] = step
+    return found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from graphkit.errors import BadOption
 from graphkit.rewrite.editor import Editor
 from graphkit.rewrite.facts import Facts
-from graphkit.rewrite.rule import TARGETS, Changes, Rule
+from graphkit.rewrite.rule import TARGETS, Change, Changes, Rule
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,6 +57,7 @@ def steps() -> tuple[tuple[str, Step], ...]:
     """The passes in their order, by name."""
     return (
         ("normalise", _normalise),
+        ("recurrent", _recurrent),
         ("lift", _lift),
         ("fold", _fold),
         ("rules", _rules),
@@ -93,6 +94,20 @@ def _normalise(editor: Editor, options: Options) -> None:
     from graphkit.rewrite.normalise import normalise
 
     normalise(editor)
+
+
+def _recurrent(editor: Editor, options: Options) -> None:
+    """Loops that are recurrent layers, before anything in their bodies changes."""
+    from graphkit.rewrite import recurrent
+
+    wanted = not options.only or "recurrent" in options.only
+    if options.level < 2 or not wanted or "recurrent" in options.skip or editor.opset < recurrent.OLDEST:
+        return
+    made = recurrent.recognise_recurrent(editor.model)
+    for op, count in sorted(made.items()):
+        editor.done.extend([Change("recurrent", (("", "Loop"),), (("", op),))] * count)
+    if made:
+        editor.names_changed()
 
 
 def _lift(editor: Editor, options: Options) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from graphkit.model import Model, Origin, provenance
+from graphkit.optimization import Options, rewrite_model
 from graphkit.rewrite import recurrent
 from tests.rewrite.recurrent_loops import STEPS, Written, run
 
@@ -53,6 +54,18 @@ def test_a_loop_over_a_cell_becomes_the_operator_and_computes_the_same(cell, giv
         inputs = sample(written, batch, time)
         assert_close(run(fused, **inputs), written.reference(**inputs))
         assert_close(run(written.model(), **inputs), written.reference(**inputs))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_rewriter_finds_them_and_says_so(cell):
+    written = Written(cell)
+    found = rewrite_model(written.model(), Options())
+    assert kinds(found.model) == {cell.split()[0]: 1}
+    assert found.changes.by_rule()["recurrent"] == 1
+    inputs = sample(written, 2, 5)
+    assert_close(run(found.model, **inputs), written.reference(**inputs))
+    assert kinds(rewrite_model(written.model(), Options(skip=("recurrent",))).model)["Loop"] == 1
+    assert kinds(rewrite_model(written.model(), Options(level=1)).model)["Loop"] == 1
 
 
 def test_the_reset_before_and_after_the_product_are_told_apart():

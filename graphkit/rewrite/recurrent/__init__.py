@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from graphkit.model import Model
 
-_OLDEST = 15  # Shape with start and end
+OLDEST = 15
+"""Opset from which on Loops are recognised: that of Shape with start and end."""
 
 
 def fuse(model: Model) -> Model:
@@ -33,7 +34,7 @@ def fuse(model: Model) -> Model:
 
     The step in the origin says what was found: `recurrent: 2 GRU, 1 LSTM`.
     """
-    if model.opset < _OLDEST or not any(_loops(model.ir)):
+    if model.opset < OLDEST or not any(_loops(model.ir)):
         return model
     graph = model.ir.clone()
     made = recognise_recurrent(graph)
