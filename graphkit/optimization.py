@@ -62,6 +62,7 @@ class Optimization:
 
     Attributes:
         model: The new model.
+        opset: Operator set of the model that was given.
         changes: Every application of a rule, and near misses.
         before, after: Nodes by operator, those of subgraphs included.
         rolled_back: Rules that were left out.
@@ -70,6 +71,7 @@ class Optimization:
     """
 
     model: Model
+    opset: int
     changes: Changes
     before: Mapping[str, int]
     after: Mapping[str, int]
@@ -154,7 +156,7 @@ def rewrite_model(model: Model, options: Options) -> Optimization:
 def _rewritten(origin: _Origin, options: Options) -> Optimization:
     before = _counts(origin.model.ir)
     changes, graph = origin.rewritten(options)
-    return Optimization(origin.with_graph(graph, changes), changes, before, _counts(graph), (), "none")
+    return Optimization(origin.with_graph(graph, changes), origin.model.opset, changes, before, _counts(graph), (), "none")
 
 
 # --- proof -------------------------------------------------------------------------------------------------------

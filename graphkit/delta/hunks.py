@@ -7,19 +7,19 @@ of its own.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import product
 
-from graphkit.delta.canonical import Canon
 from graphkit.delta.pairing import Pairing
 from graphkit.delta.regions import arithmetic, heights
 
 _CROWD = 8
 """Beyond so many unmatched users, reading one value does not make them belong together: every layer reads a mask."""
 
-_FAR = 4
-"""Users of one value that lie further apart than so many matched nodes in a row are in different places."""
+_FAR = 2
+"""Users of one value with more matched nodes than this in a row between them are in different places."""
 
 _ROUNDS = 8
-"""How often arithmetic may move up to the only place that needs it."""
+"""How often arithmetic may move to the only place that needs it; once for each fork in it, as a rule."""
 
 Borders = dict[tuple[Hashable, ...], tuple[list[int], list[int]]]
 
@@ -28,18 +28,26 @@ def hunks(pairing: Pairing) -> list[tuple[list[int], list[int]]]:
     """Connected unmatched nodes of both graphs, in the order of data flow.
 
     Nodes of one graph belong together along an edge; those of `a` and `b` where they read the same value, or feed the
-    same input of a matched node. An edge counts for nothing if the value is read in places that are far apart, or if
-    it leads from arithmetic on shapes to more than one place.
+    same input of a matched node. An edge counts for nothing if the value is read far apart, or if it leads from
+    arithmetic on shapes that more than one place needs.
     """
     left, right = pairing.unmatched()
-    return _Hunks(pairing, left, right).found() if left or right else []
+    return _Hunks(pairing, left, right).all() if left or right else []
 
 
 class _Hunks:
-    """Sets of nodes that grow together; nodes of `b` are ~node."""
+    """Groups of nodes that grow together; nodes of `b` are ~node.
+
+    Attributes:
+        nodes: All unmatched ones.
+        parents: Towards the node that stands for its group.
+        helpers: Nodes that only work out shapes.
+        heights: Of all nodes, on each side.
+        borders: Where nodes of both sides touch the same matched one.
+    """
 
     def __init__(self, pairing: Pairing, left: list[int], right: list[int]) -> None:
-        self.pairing, self.left, self.right = pairing, left, right
+        self.pairing = pairing
         self.nodes = [*left, *(~node for node in right)]
         self.parents = {node: node for node in self.nodes}
         shapes = arithmetic(pairing.a), arithmetic(pairing.b)
@@ -47,7 +55,7 @@ class _Hunks:
         self.heights = heights(pairing.a, pairing.to_b), heights(pairing.b, pairing.to_a)
         self.borders = _borders(pairing, left, right)
 
-    def found(self) -> list[tuple[list[int], list[int]]]:
+    def all(self) -> list[tuple[list[int], list[int]]]:
         self.along_edges()
         self.across()
         self.absorb()
@@ -56,7 +64,60 @@ class _Hunks:
             found.setdefault(self.root(node), ([], []))[node < 0].append(~node if node < 0 else node)
         return sorted(found.values(), key=lambda hunk: _position(self.pairing, *hunk))
 
-    def edges(self, node: int) -> Iterator[list[int]]:
+    def along_edges(self) -> None:
+        for node in self.nodes:
+            for users in self.uses(node) if node not in self.helpers else ():
+                if not self.is_far(users):
+                    for use in users:
+                        self.join(node, use)
+
+    def across(self) -> None:
+        for (what, *_), both in self.borders.items():
+            mine, others = ([node for node in nodes if node not in self.helpers] for nodes in both)
+            crowded = len(mine) + len(others) > _CROWD or self.is_far(mine) or self.is_far(others)
+            if mine and others and not (what == "reads" and crowded):
+                for node in (*mine[1:], *others):
+                    self.join(mine[0], node)
+
+    def absorb(self) -> None:
+        """Arithmetic goes to the only place that needs it; what several places need, to the arithmetic around it."""
+        links = list(self.links())
+        for _ in range(_ROUNDS):
+            places = self.places()
+            wanted: dict[int, set[int]] = {}
+            for helper, node in links:
+                group, other = self.root(helper), self.root(node)
+                if group != other and group not in places:
+                    wanted.setdefault(group, set()).add(other)
+            # Two places never grow together here: a group joins one other at most, and a place none.
+            alone = [(group, other) for group, others in wanted.items() if len(others) == 1 for other in others]
+            if not alone:
+                break
+            for group, other in alone:
+                self.join(other, group)
+        places = self.places()
+        for helper, node in links:
+            if self.root(helper) not in places and self.root(node) not in places:
+                self.join(helper, node)
+
+    def links(self) -> Iterator[tuple[int, int]]:
+        """From arithmetic to what needs it, and to what stands in its place."""
+        for helper in self.helpers:
+            yield from ((helper, use) for users in self.uses(helper) for use in users)
+        for (what, *_), (mine, others) in self.borders.items():
+            if len(mine) + len(others) <= _CROWD:
+                for i, j in product(mine, others):
+                    alike = i in self.helpers and j in self.helpers
+                    if alike or (what != "reads" and i in self.helpers):
+                        yield i, j
+                    if alike or (what != "reads" and j in self.helpers):
+                        yield j, i
+
+    def places(self) -> set[int]:
+        """Groups that are more than arithmetic."""
+        return {self.root(node) for node in self.nodes if node not in self.helpers}
+
+    def uses(self, node: int) -> Iterator[list[int]]:
         """For each value that a node makes its unmatched users."""
         graph = self.pairing.b if node < 0 else self.pairing.a
         for value in graph.makes[~node if node < 0 else node]:
@@ -67,57 +128,6 @@ class _Hunks:
         """Whether nodes of one graph lie so far apart that they are in different places."""
         found = [self.heights[1][~node] if node < 0 else self.heights[0][node] for node in nodes]
         return bool(found) and max(found) - min(found) > _FAR
-
-    def along_edges(self) -> None:
-        for node in self.nodes:
-            for users in self.edges(node) if node not in self.helpers else ():
-                if not self.is_far(users):
-                    for use in users:
-                        self.join(node, use)
-
-    def across(self) -> None:
-        for key, both in self.borders.items():
-            mine, others = ([node for node in nodes if node not in self.helpers] for nodes in both)
-            if not mine or not others:
-                continue
-            if key[0] == "reads" and (len(mine) + len(others) > _CROWD or self.is_far(mine) or self.is_far(others)):
-                continue
-            for node in (*mine[1:], *others):
-                self.join(mine[0], node)
-
-    def absorb(self) -> None:
-        """Arithmetic goes to the only place that needs it; what several places need, to the arithmetic around it."""
-        links = list(self.links())
-        for _ in range(_ROUNDS):
-            held = self.held()
-            places: dict[int, set[int]] = {}
-            for node, other in links:
-                mine, place = self.root(node), self.root(other)
-                if mine != place and mine not in held:
-                    places.setdefault(mine, set()).add(place)
-            # No two places grow together here: each group joins one other, and places join none.
-            alone = [(place, group) for group, found in places.items() if len(found) == 1 for place in found]
-            if not alone:
-                break
-            for place, group in alone:
-                self.join(place, group)
-        held = self.held()
-        for node, other in links:
-            if self.root(node) not in held and self.root(other) not in held:
-                self.join(node, other)
-
-    def links(self) -> Iterator[tuple[int, int]]:
-        """From arithmetic to what needs it, and to what stands in its place."""
-        for node in self.helpers:
-            yield from ((node, use) for users in self.edges(node) for use in users)
-        for key, (mine, others) in self.borders.items():
-            if key[0] != "reads" or len(mine) + len(others) <= _CROWD:
-                both = [(i, j) for i in mine for j in others if key[0] != "reads" or {i, j} <= self.helpers.keys()]
-                yield from (pair for i, j in both for pair in ((i, j), (j, i)) if pair[0] in self.helpers)
-
-    def held(self) -> set[int]:
-        """Groups that are more than arithmetic."""
-        return {self.root(node) for node in self.nodes if node not in self.helpers}
 
     def root(self, node: int) -> int:
         parents = self.parents

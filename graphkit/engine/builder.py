@@ -96,7 +96,8 @@ class Engine:
         tf32: Whether TF32 is allowed in it.
         profile: Sizes that it accepts, and is tuned for.
         precision: Dtypes that it really has: of `inputs` and `outputs` by name, of `weights` in bytes by dtype, of
-            `compute` (convolutions and matrix products) in layers by dtype.
+            `compute` (convolutions and matrix products) in layers by dtype: that of Q/DQ pairs where both operands
+            have them, `int4 weights` where the weights alone do.
         findings: What the library warned of, and what it changed.
         more_profiles: Further profiles, after `profile`.
         weights: Names under which a refittable engine takes new weights.

@@ -14,11 +14,11 @@ import importlib
 import re
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from graphkit.engine import trt_network
 from graphkit.engine.trt_session import Session, make_monitor, open_session
 from graphkit.errors import BadSample, CorruptFile
 
@@ -69,7 +69,7 @@ def build(
         "warnings": list(session.log.warnings),
         "unfit": _unfit(session, parsed, ask),
         **_looked_into(session, made, settings),
-        **_describe(session, parsed[1]),
+        **trt_network.describe(parsed[1]),
     }
 
 
@@ -313,39 +313,6 @@ def _alone(session: Session, parsed: Network, ask: _Ask) -> dict[str, list[str] 
 def _targets(session: Session, ask: _Ask) -> list[str]:
     """What is built for; TensorRT-RTX's default is everything from 8.0 on."""
     return ask.capabilities or ([c for c in known_capabilities() if float(c) >= 8] if session.rtx else [])
-
-
-_COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
-_DTYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "FP8": "float8e4m3fn",
-    "FP4": "float4e2m1",
-    "E8M0": "float8e8m0",
-}
-
-
-def _describe(session: Session, network: Any) -> Reply:
-    """What was built, as the network before optimisation says it."""
-
-    def dtype(tensor: Any) -> str:
-        name: str = tensor.dtype.name
-        return _DTYPES.get(name, name.lower())
-
-    compute: Counter[str] = Counter()
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type.name in _COMPUTE:
-            compute[dtype(layer.get_output(0))] += 1
-    inputs = (network.get_input(i) for i in range(network.num_inputs))
-    outputs = (network.get_output(i) for i in range(network.num_outputs))
-    return {
-        "layers": network.num_layers,
-        "inputs": {t.name: dtype(t) for t in inputs},
-        "outputs": {t.name: dtype(t) for t in outputs},
-        "compute": dict(sorted(compute.items())),
-    }
 
 
 # --- running -----------------------------------------------------------------------------------------------------

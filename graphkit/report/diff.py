@@ -239,8 +239,20 @@ def _folded_weights(graph: GraphDelta) -> Iterator[str]:
         said = "".join(f", {figure}" for figure in figures if figure)
         yield f"{len(found)} {kind}{said}"
         if kind == "changed":
-            worst = sorted(found, key=lambda w: -(w.max_rel if w.max_rel is not None else float("inf")))
-            yield from (f"  {_weight(weight)}" for weight in worst[:_WORST])
+            yield from (f"  {line}" for line in _worst(found))
+
+
+def _worst(found: Sequence[WeightChange]) -> Iterator[str]:
+    """The weights that changed most; those of other shapes, for which there is no figure, by their shapes."""
+    reshaped: dict[tuple[str, str], list[WeightChange]] = {}
+    for weight in found:
+        if weight.max_abs is None:
+            reshaped.setdefault((weight.type_a, weight.type_b), []).append(weight)
+    lines = [
+        f"x{len(alike)}  {_weight(alike[0])}" if len(alike) > 1 else _weight(alike[0]) for alike in reshaped.values()
+    ]
+    measured = sorted((w for w in found if w.max_abs is not None), key=lambda w: -(w.max_rel or float("inf")))
+    yield from [*lines, *map(_weight, measured)][:_WORST]
 
 
 def _most(what: str, values: Iterable[float | None]) -> str:

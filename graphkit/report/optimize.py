@@ -22,7 +22,7 @@ def to_json(found: Optimization, source: str, files: Iterable[str]) -> str:
         "schema": "graphkit.optimize/1",
         "source": source,
         "files": list(files),
-        "opset": found.model.opset,
+        "opset": {"before": found.opset, "after": found.model.opset},
         "nodes": {"before": sum(found.before.values()), "after": sum(found.after.values())},
         "operators": {"before": dict(found.before), "after": dict(found.after)},
         "rules": found.changes.by_rule(),
@@ -45,7 +45,8 @@ def to_text(found: Optimization, source: str, files: Iterable[str], *, explain: 
         explain: Say of each rule what it does, in which modules and lines it fired, and where it nearly did.
     """
     before, after = sum(found.before.values()), sum(found.after.values())
-    lines = [f"{source}: {before} -> {after} nodes, opset {found.model.opset}"]
+    raised = f"{found.opset} -> " if found.opset != found.model.opset else ""
+    lines = [f"{source}: {before} -> {after} nodes, opset {raised}{found.model.opset}"]
     lines += _story(found) if explain else _rules(found)
     lines += ["", *(f"  {text}" for text in _operators(found.before, found.after))]
     lines += [f"  left out: {each.rule}: {each.reason}" for each in found.rolled_back]

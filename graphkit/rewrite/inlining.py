@@ -100,6 +100,7 @@ def _expand(node: ir.Node, function: ir.Function) -> list[ir.Node]:
     graph = node.graph
     assert graph is not None
     body = list(copy)
+    copy.outputs.clear()  # else what made them would still count as made for the outputs of a graph
     copy.remove(body)
     graph.insert_before(node, body)
     for old, new in zip(node.outputs, results, strict=False):

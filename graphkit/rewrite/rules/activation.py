@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from graphkit.rewrite.editor import Editor
 
 
+_SWISH = 24
+"""ONNX Runtime 1.32 has no kernel for Swish; it inlines the function, where the model is of the function's opset."""
+
+
 def _swish(editor: Editor, node: ir.Node) -> bool:
     """x sigmoid(a x): SiLU (a = 1), or the quick Gelu (a = 1.702)."""
     result = node.outputs[0]
@@ -28,6 +32,8 @@ def _swish(editor: Editor, node: ir.Node) -> bool:
         inner, alpha = (x, 1.0) if sigmoid.inputs[0] is x else scaled(editor, sigmoid.inputs[0])
         if inner is not x or found.number != 1.0:
             continue
+        if editor.opset != _SWISH:
+            return editor.miss(node, f"ONNX Runtime has Swish in models of opset {_SWISH} only")
         if not fits(editor, x, result) or editor.dtype(x) == "float64":
             return editor.miss(node, "Swish takes no float64, and its constants must not give it another rank")
         editor.replace(result, editor.op("Swish", [x], {"alpha": alpha}, like=result))
@@ -159,8 +165,10 @@ def _leaky(editor: Editor, node: ir.Node) -> bool:
 
 
 def _typed(editor: Editor, x: ir.Value) -> bool:
-    """Whether the operators of opset 22 take its dtype; before, none took bfloat16."""
-    return editor.dtype(x) in FLOATS and (editor.dtype(x) != "bfloat16" or editor.opset >= 22)
+    """Whether the operators of opset 22 take its dtype, before which none took bfloat16, and ONNX Runtime has them: on
+    the CPU it has none of these for float64."""
+    dtype = editor.dtype(x)
+    return dtype in FLOATS and dtype != "float64" and (dtype != "bfloat16" or editor.opset >= 22)
 
 
 RULES = (

@@ -156,11 +156,13 @@ def _complete(editor: Editor, at: ir.Node, value: ir.Value, sizes: Sizes) -> Mas
     shape = _shape(editor, value, sizes)
     if shape is None or None in shape[-2:]:
         return "the shape of its mask is not known"
+    if not shape:
+        return "its mask is one number"
     wanted = sizes.shape[-max(len(shape), 2) :]
     if any(size != 1 and size != want for size, want in zip(shape[-len(wanted) :], wanted[-len(shape) :], strict=True)):
         return "its mask is not known to have the sizes of the scores"
     if len(shape) < 2 or shape[-2:] != sizes.shape[2:]:
-        if len(shape) < 1 or (shape[-1] != sizes.shape[3]):
+        if shape[-1] != sizes.shape[3]:
             return "its mask is the same for all keys"
         tail: list[ir.Value | int] = [
             size_vector(editor, at, sizes.query, -2 % 4 if (editor.rank(sizes.query) == 4) else 1),

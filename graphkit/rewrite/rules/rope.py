@@ -75,6 +75,8 @@ def _fuse(editor: Editor, node: ir.Node, x: ir.Value, cos: ir.Value, sin: ir.Val
     shape, result = editor.shape(x), node.outputs[0]
     if shape is None or len(shape) != 4 or shape[0] is None or shape[2] is None or not editor.same_shape(x, result):
         return editor.miss(node, "what is rotated has not four axes, or its batch and length are not known")
+    if editor.dtype(x) == "float64":
+        return editor.miss(node, "RotaryEmbedding takes no float64")
     tables = [_table(editor, node, value, x) for value in (cos, sin)]
     if None in tables:
         return editor.miss(node, "its tables of cos and sin are not known to have two equal halves")
