@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from graphkit import __version__, events
 from graphkit.capture import onnx_file
 from graphkit.capture.request import CaptureRequest
-from graphkit.errors import BadOption, GraphkitError, OptimizationFailed
+from graphkit.errors import BadOption, CorruptFile, GraphkitError, OptimizationFailed
 from graphkit.model import Model
 from graphkit.parity.check import cases_of, check
 from graphkit.parity.inputs import fixed_sizes, plan_inputs
@@ -156,7 +156,9 @@ def rewrite_model(model: Model, options: Options) -> Optimization:
 def _rewritten(origin: _Origin, options: Options) -> Optimization:
     before = _counts(origin.model.ir)
     changes, graph = origin.rewritten(options)
-    return Optimization(origin.with_graph(graph, changes), origin.model.opset, changes, before, _counts(graph), (), "none")
+    return Optimization(
+        origin.with_graph(graph, changes), origin.model.opset, changes, before, _counts(graph), (), "none"
+    )
 
 
 # --- proof -------------------------------------------------------------------------------------------------------
@@ -331,7 +333,14 @@ class _Origin:
             if self._view is None:
                 self._view = view.read(self.file) if self.file is not None else view.of(self.model)
             graph = onnx_file.read(self.file, self.request).ir if self.file is not None else self.model.ir.clone()
-            return rewrite(graph, self._view, options), graph
+            try:
+                return rewrite(graph, self._view, options), graph
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                # Rules trust that a node is what its operator is defined as; checking first would cost every model.
+                wrong = _invalid(self.model.ir)
+                if wrong is None:
+                    raise
+                raise CorruptFile(wrong, remedy="graphkit check MODEL says what else is wrong with it") from error
 
     def with_graph(self, graph: ir.Model, changes: Changes) -> Model:
         rules = changes.by_rule()
@@ -351,6 +360,24 @@ def _simplified(model: Model) -> Model:
         raise BadOption(reason, remedy="leave --onnxsim out")
     simpler = simplify.simplify(model)
     return simpler if sum(_counts(simpler.ir).values()) < sum(_counts(model.ir).values()) else model
+
+
+def _invalid(model: ir.Model) -> str | None:
+    """What the first node that is not as its operator is defined lacks, by ONNX's checker."""
+    import onnx.checker
+    import onnx_ir as ir
+
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = dict(model.opset_imports)
+    for node in model.graph.all_nodes():
+        if any(attribute.type.name in ("GRAPH", "GRAPHS") for attribute in node.attributes.values()):
+            continue
+        try:
+            onnx.checker.check_node(ir.to_proto(node), context)
+        except onnx.checker.ValidationError as error:
+            return f"node `{node.name}` ({node.op_type}) is invalid: {str(error).strip().splitlines()[0]}"
+    return None
 
 
 def _counts(graph: ir.Model) -> dict[str, int]:

@@ -79,6 +79,13 @@ def _check(model: ir.Model, name: str) -> None:
     if not 3 <= (model.ir_version or 0) <= 100:
         raise CorruptFile(f"{name} has IR version {model.ir_version}, which no ONNX release has")
     _check_functions(model, name)
+    for node in model.graph.all_nodes():
+        for value in node.inputs:
+            if value is not None and value.producer() is None and value.graph is None:
+                raise CorruptFile(
+                    f"{name}: node `{node.name or node.op_type}` reads `{value.name}`, which nothing makes",
+                    remedy="export it again; a weight that is stored as a sparse initializer has to become a dense one",
+                )
 
 
 def _sort(model: ir.Model, name: str) -> None:

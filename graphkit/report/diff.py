@@ -251,7 +251,9 @@ def _worst(found: Sequence[WeightChange]) -> Iterator[str]:
     lines = [
         f"x{len(alike)}  {_weight(alike[0])}" if len(alike) > 1 else _weight(alike[0]) for alike in reshaped.values()
     ]
-    measured = sorted((w for w in found if w.max_abs is not None), key=lambda w: -(w.max_rel or float("inf")))
+    measured = sorted(
+        (w for w in found if w.max_abs is not None), key=lambda w: -(float("inf") if w.max_rel is None else w.max_rel)
+    )
     yield from [*lines, *map(_weight, measured)][:_WORST]
 
 

@@ -36,13 +36,16 @@ class Editor(Reading):
         done: What was applied, in order.
         touched: Nodes whose neighbourhood changed since this was last emptied, by id.
         growth: Bytes of constants that folding may still add.
+        at_once: Bytes that one folded constant may add for now, so that the smallest are folded first.
+        put_off: Bytes of the smallest constant that was larger than that; 0 where none was.
         settled: Ids of nodes that need no other look before something changes; any change empties it.
     """
 
     def __init__(self, model: ir.Model, facts: Facts, target: str, growth: int) -> None:
         super().__init__(model, facts)
         self.target = target
-        self.growth = growth
+        self.growth = self.at_once = growth
+        self.put_off = 0
         self.done: list[Change] = []
         self.missed: dict[tuple[str, str], Miss] = {}
         self.touched: dict[int, ir.Node] = {}
@@ -253,6 +256,12 @@ class Editor(Reading):
             key = (self._rule.name, node.name or "")
             self.missed[key] = Miss(self._rule.name, node.name or node.op_type, why, tuple(provenance(node)))
         return False
+
+    def affords(self, added: int) -> bool:
+        """Whether a folded constant may add so many bytes now."""
+        if self.at_once < added <= self.growth:
+            self.put_off = min(added, self.put_off or added)
+        return added <= min(self.growth, self.at_once)
 
     def name(self, hint: str) -> str:
         """A name that nothing in the model has."""

@@ -279,6 +279,7 @@ LOOSER = frozenset((("Gemm", 11), ("MaxPool", 8), ("OptionalHasElement", 18)))
 WITHOUT_KERNEL = frozenset(
     (op, 22)
     for op in [
+        "Bernoulli",
         "GlobalLpPool",
         "MaxRoiPool",
         "Multinomial",
@@ -290,4 +291,5 @@ WITHOUT_KERNEL = frozenset(
     ]
 )
 """Versions that ONNX Runtime 1.32 has no CPU kernel for, though it has one for the version before: by its own list
-(`get_all_opkernel_def`) and its rule that a kernel without a last version is for the version that it starts with."""
+(`get_all_opkernel_def`) and its rule that a kernel without a last version is for the version that it starts with.
+Bernoulli is a function of RandomUniformLike."""

@@ -115,8 +115,8 @@ RULES = (
         "TensorRT-RTX 1.7.1 parses Attention, but has kernels for float16 and bfloat16 with heads of at most 256 "
         "elements; float32 of rank 4 ends in `Attention operation was not supported by a dedicated kernel ... may be "
         "marked as decomposable`.",
-        "set the attribute TRT_decomposable=1 on the node, convert it to float16, or export at opset 22 or "
-        "below, where attention is MatMul, Softmax, MatMul",
+        "`graphkit build` and `graphkit convert --to trt` mark it as decomposable by themselves; for another "
+        "builder set the attribute TRT_decomposable=1 on the node, or convert it to float16",
         _attention,
         seen_by="builder",
     ),

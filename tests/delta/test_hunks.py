@@ -72,7 +72,7 @@ def test_what_modules_share():
 
 def test_places_are_told_by_source_lines_then_torch_then_names(tmp_path):
     made = layers(1)
-    first, second, third, _ = made.graph.node
+    first, second, third, fourth = made.graph.node
     line = json.dumps([["head.fc", "net.py", 12, "Net.forward"]])
     first.metadata_props.add(key="graphkit.source", value=line)
     second.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['', 'body', 'body.fc', 'add']")
@@ -80,8 +80,12 @@ def test_places_are_told_by_source_lines_then_torch_then_names(tmp_path):
         key="pkg.torch.onnx.stack_trace", value='File "/home/me/net.py", line 7, in forward\n    return self.fc(x)'
     )
     third.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="[" * 3000)
+    fourth.metadata_props.add(
+        key="pkg.torch.onnx.name_scopes", value="['', '_empty_nn_module_stack_from_metadata_hook', 'add']"
+    )
     (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
     graph = view.read(tmp_path / "m.onnx").graph
     assert place_of(graph, 0) == Place("head.fc", "net.py:12 in Net.forward")
     assert place_of(graph, 1) == Place("body.fc", "net.py:7 in forward")
     assert place_of(graph, 2) == Place("layers.0", "")
+    assert place_of(graph, 3) == Place("layers.0", "")

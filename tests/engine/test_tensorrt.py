@@ -154,7 +154,13 @@ def network():
     def tensor(name):
         return SimpleNamespace(name=name, dtype=SimpleNamespace(name="FLOAT"), is_shape_tensor=False, shape=(-1, 64))
 
-    layer = SimpleNamespace(type=SimpleNamespace(name="MATRIX_MULTIPLY"), get_output=lambda _: tensor("y"))
+    layer = SimpleNamespace(
+        type=SimpleNamespace(name="MATRIX_MULTIPLY"),
+        num_inputs=1,
+        num_outputs=1,
+        get_input=lambda _: tensor("x"),
+        get_output=lambda _: tensor("y"),
+    )
     return SimpleNamespace(
         num_layers=1,
         num_inputs=1,

@@ -334,35 +334,3 @@ def test_a_weight_that_is_not_finite_is_refused(precision):
     )
     with pytest.raises(PrecisionRefused, match="`w` of `y` holds NaN or infinity"):
         lower(broken, precision, block=16)
-
-
-# --- engines -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", QUANT_MODELS)
-def test_tensorrt_builds_it_or_says_which_target_cannot(name, tmp_path):
-    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX")
-    from graphkit.engine.builder import BuildRequest
-    from graphkit.engine.rtx import RtxBuilder
-    from graphkit.errors import BuildFailed
-    from graphkit.shapes import DimRange
-
-    source = model(QUANT_MODELS[name]())
-    built = set()
-    for precision in ("int8", "fp8", "int4"):
-        try:
-            lowered = quantize.lower(source, precision, uncalibrated=precision != "int4")
-        except PrecisionRefused:
-            built.add((precision, "refused"))
-            continue
-        dims = tuple(DimRange(s, 1, 2, 4) for s in source.signature.symbols)
-        for target in ("8.6", "8.9"):
-            request = BuildRequest(lowered.model, dims, (target,))
-            try:
-                RtxBuilder().build(request, tmp_path / f"{precision}{target}.engine", durable=False)
-                built.add((precision, target))
-            except BuildFailed:
-                built.add((precision, f"not {target}"))
-    wanted = {("int8", "8.6"), ("int8", "8.9"), ("fp8", "not 8.6"), ("fp8", "8.9")}
-    assert built == wanted | ({("int4", "8.6"), ("int4", "8.9")} if name == "vit" else {("int4", "refused")})

@@ -10,12 +10,11 @@ with a big negative number takes the mean of all values, and with -inf gives NaN
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from graphkit.rewrite.rule import Rule
-from graphkit.rewrite.rules.activation_product import close, scaled
+from graphkit.rewrite.rules.activation_product import scaled
 from graphkit.rewrite.rules.attention_masks import CLOSED, Sizes, mask_of
 from graphkit.rewrite.rules.attention_parts import shared, untransposed
 
@@ -156,7 +155,7 @@ def _fuse(editor: Editor, node: ir.Node, product: ir.Node, scores: _Scores, valu
     if keys is None:
         return editor.miss(node, "its keys are not known to be transposed")
     keys, under = scaled(editor, keys)
-    scale = _meant(editor, query, scores.scale * on_query * on_key * under)
+    scale = scores.scale * on_query * on_key * under
     if scale <= 0.0:
         return editor.miss(node, "its scale is not positive")
     sizes = _sizes(editor, query, keys, values)
@@ -184,15 +183,6 @@ def _fuse(editor: Editor, node: ir.Node, product: ir.Node, scores: _Scores, valu
     result = node.outputs[0]
     editor.replace(result, editor.op("Attention", [query, keys, values, attended], attributes, like=result))
     return True
-
-
-def _meant(editor: Editor, query: ir.Value, scale: float) -> float:
-    """The scale; 1 / sqrt(depth) where half precision could not write that any better, twice over as its root."""
-    depth = (editor.shape(query) or (None,))[-1]
-    if editor.dtype(query) not in ("float16", "bfloat16") or not isinstance(depth, int) or depth < 1:
-        return scale
-    usual = float(1 / math.sqrt(depth))
-    return usual if close(editor, scale, usual, query) else scale
 
 
 def _sizes(editor: Editor, query: ir.Value, keys: ir.Value, values: ir.Value) -> Sizes | str:

@@ -63,7 +63,7 @@ def _fold(editor: Editor, node: ir.Node, *, exact: bool) -> bool:
     if added is None:
         if node.op_type in known.GROWING and not _tiny(editor, node):
             return editor.miss(node, "how large the result would be is not known")
-    elif added > editor.growth:
+    elif not editor.affords(added):
         return editor.miss(node, f"the result would add {added:,} bytes to the model")
     if sum(tensor.nbytes for tensor in given) > _READ_AT_ONCE:
         return _fold_later(editor, node, tensors)
@@ -72,7 +72,7 @@ def _fold(editor: Editor, node: ir.Node, *, exact: bool) -> bool:
     if results is None or any(_contradicts(editor, o, r) for o, r in zip(node.outputs, results, strict=False)):
         return False
     added = sum(result.nbytes for result in results) - _freed(editor, node)
-    if added > editor.growth:
+    if not editor.affords(added):
         return editor.miss(node, f"the result would add {added:,} bytes to the model")
     editor.growth -= max(0, added)
     editor.replace_all(

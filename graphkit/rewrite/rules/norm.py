@@ -105,6 +105,8 @@ def _centred(editor: Editor, node: ir.Node, x: ir.Value, axes: tuple[int, ...], 
     shape, result = editor.shape(x), node.outputs[0]
     if shape is None or editor.dtype(x) not in _DTYPES:
         return editor.miss(node, "the shape is not known, or the dtype is not float32, float16 or bfloat16")
+    if editor.rank(result) != len(shape):
+        return editor.miss(node, "its constants give the result another rank than x has")
     rank = len(shape)
     channel = shape[1] if rank > 2 else None
     axes = tuple(sorted(axes))
@@ -131,6 +133,8 @@ def _root_mean_square(editor: Editor, node: ir.Node, x: ir.Value, axes: tuple[in
     shape, result = editor.shape(x), node.outputs[0]
     if editor.opset < 23 or editor.dtype(x) not in _DTYPES or shape is None:
         return editor.miss(node, "RMSNormalization needs opset 23, a known shape, and float32, float16 or bfloat16")
+    if editor.rank(result) != len(shape):
+        return editor.miss(node, "its constants give the result another rank than x has")
     axes = tuple(sorted(axes))
     normalised = _normalised(shape, axes)
     if normalised is None:
