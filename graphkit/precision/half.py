@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from graphkit.analyze.mac_rules import has_macs
 from graphkit.errors import BadSample, PrecisionRefused, UnknownName
+from graphkit.lowering import Kept, Lowering
 from graphkit.model import Finding, Model, provenance
 from graphkit.precision import casts, ranges
 from graphkit.precision import half_masks as masks
 from graphkit.precision.half_cut import LOW, Sides, divide
 from graphkit.precision.half_keep import Reason, Weight, reasons
 from graphkit.precision.half_types import JUNCTIONS, NAMES, Slots, is_float, settle, slots_of
-from graphkit.lowering import Kept, Lowering
 from graphkit.precision.share import counted
 
 if TYPE_CHECKING:

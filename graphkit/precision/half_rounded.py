@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from graphkit.lowering import Lowering
     from graphkit.model import Model
     from graphkit.parity.check import Case
     from graphkit.parity.verdict import Comparison
-    from graphkit.lowering import Lowering
 
 _KINDS = ("FLOAT16", "BFLOAT16")
 

@@ -14,6 +14,7 @@ from graphkit.analyze.polynomial import Size
 from graphkit.analyze.tensors import Shape, Tensor
 from graphkit.model import SourceLine, provenance, set_provenance
 from graphkit.rewrite.facts import Facts
+from graphkit.rewrite.naming import inherit
 from graphkit.rewrite.reading import Reading, nodes_of
 from graphkit.rewrite.rule import Change, Miss, Rule
 
@@ -82,10 +83,12 @@ class Editor(Reading):
         born = [n for n in fresh if n.graph is not None]
         for new in born:
             set_provenance(new, provenance(new) or list(lines)[:_MOST_LINES])  # a rule may say it itself
+        old_names = tuple((n.name or "", n.op_type) for n in died)
+        inherit(died, born)
         self.done.append(
             Change(
                 rule.name,
-                tuple((n.name or "", n.op_type) for n in died),
+                old_names,
                 tuple((n.name or "", n.op_type) for n in born),
                 tuple(lines)[:_MOST_LINES],
             )

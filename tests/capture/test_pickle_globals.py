@@ -5,7 +5,7 @@ from collections import Counter, OrderedDict
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from graphkit.capture.pickle_globals import globals_in
@@ -18,6 +18,7 @@ plain = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw imports what the others reuse
 @given(plain, st.integers(2, pickle.HIGHEST_PROTOCOL))
 def test_plain_values_name_nothing(value, protocol):
     found = globals_in(pickle.dumps(value, protocol))

@@ -90,7 +90,8 @@ def test_the_exit_code_is_that_of_the_error(run, pipeline, error, code):
         ),
         (
             "convert m.pt --to trt --cc sm_86",
-            "error[GK212]: --cc 'sm_86' is not a list of compute capabilities\n  try:   --cc 8.6,8.9,12.0, or --cc all\n",
+            "error[GK212]: --cc 'sm_86' is not a list of compute capabilities\n"
+            "  try:   --cc 8.6,8.9,12.0, or --cc all\n",
         ),
         (
             "convert m.pt --no-tf32",

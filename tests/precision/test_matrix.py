@@ -61,7 +61,8 @@ def made(name: str) -> Model:
     shapes = tuple(TensorSpec(n, "int64" if n in example.below else None, s) for n, s in found.items())
     dims = tuple(DimRange(d, *r) for d, r in example.dims.items())
     model = gk.capture_model(example.factory(), CaptureRequest(shapes=shapes, dims=dims))
-    # TensorRT-RTX has no Attention of a head as narrow as these.
+    # An Attention is one node and several layers, so that the two counts could not be compared; and the builder takes
+    # it only with the mark that `convert` and `build` set on the way (tests/test_building.py).
     return rewrite_model(model, Options(target="rtx", skip=("attention",))).model
 
 
@@ -136,18 +137,21 @@ def no_weights(proto: onnx.ModelProto) -> bool:
     return not any(stored & set(n.input[:2]) for n in proto.graph.node)
 
 
-@given(chains(), st.sampled_from(PRECISIONS))
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-def test_any_chain_holds_what_is_claimed_or_is_refused(proto, precision):
+@given(chains())
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+def test_any_chain_holds_what_is_claimed_or_is_refused(proto):
     model = Model(ir.from_proto(proto), Origin("onnx text"))
-    try:
-        if precision in quantization.HALF:
-            lowering = half.lower(model, precision)
-        else:
-            lowering = quantize.lower(model, precision, uncalibrated=precision != "int4")
-    except PrecisionRefused:
-        assert precision == "int4" or not held(proto, precision)[1] or no_weights(proto)
-        return
-    assert held(lowering.model.to_proto(), precision) == (lowering.nodes_low, lowering.nodes_total)
-    assert lowering.nodes_low > 0
-    assert 0 < lowering.share <= 1
+    for precision in PRECISIONS:
+        try:
+            if precision in quantization.HALF:
+                lowering = half.lower(model, precision)
+            else:
+                lowering = quantize.lower(model, precision, uncalibrated=precision != "int4")
+        except PrecisionRefused:
+            # A half needs a product; int8 and fp8 one with a weight; int4 one whose weight blocks of 32 fill.
+            assert precision == "int4" or no_weights(proto)
+            assert precision not in quantization.HALF or not held(proto, precision)[1]
+            continue
+        assert held(lowering.model.to_proto(), precision) == (lowering.nodes_low, lowering.nodes_total)
+        assert lowering.nodes_low > 0
+        assert 0 < lowering.share <= 1

@@ -22,6 +22,7 @@ _FILES = (
     "shapes",
     "slices",
     "shapes_einsum",
+    "recurrent_state",
     "gelu",
     "activation",
     "norm",

@@ -1,0 +1,26 @@
+"""Names of new nodes: those of the nodes that they replace, so that people and tools find them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_MULTIPLIES = frozenset(("Attention", "Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"))
+
+
+def inherit(died: Sequence[ir.Node], born: Sequence[ir.Node]) -> None:
+    """Give each new node the name of one that went: of the same operator, else what multiplies that of what multiplied,
+    else that of the node whose result it gives (the first that went). Each name once."""
+    free = [node for node in died if node.name]
+    for new in born:
+        heir = (
+            next((old for old in free if old.op_type == new.op_type), None)
+            or next((old for old in free if {old.op_type, new.op_type} <= _MULTIPLIES), None)
+            or next((old for old in free if old.op_type not in _MULTIPLIES or new.op_type in _MULTIPLIES), None)
+        )
+        if heir is not None:
+            free.remove(heir)
+            new.name = heir.name
