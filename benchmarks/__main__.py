@@ -16,6 +16,9 @@ from benchmarks.measure import CommandFailed
 from benchmarks.results import FEW_RUNS, Claim, page
 
 ROOMS = ("startup", "convert", "tf_convert", "build", "cache", "parity", "inspect", "calibration")
+BY_NAME = ("half",)
+"""Rooms whose peer does not install beside the others: nvidia-modelopt pins other versions of onnx."""
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
@@ -24,8 +27,8 @@ def main() -> int:
     parser = _parser()
     options = parser.parse_args()
     rooms = tuple(options.room) or ROOMS
-    if unknown := [name for name in rooms if name not in ROOMS]:
-        parser.error(f"no such room: {', '.join(unknown)}; there are {', '.join(ROOMS)}")
+    if unknown := [name for name in rooms if name not in (*ROOMS, *BY_NAME)]:
+        parser.error(f"no such room: {', '.join(unknown)}; there are {', '.join((*ROOMS, *BY_NAME))}")
     if importlib.util.find_spec("psutil") is None:
         parser.error("psutil is not installed: pip install -e '.[bench]'")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -49,7 +52,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("room", nargs="*", metavar="ROOM", help=f"{', '.join(ROOMS)}; all, if none is named")
+    parser.add_argument(
+        "room", nargs="*", metavar="ROOM", help=f"{', '.join(ROOMS)}: all, if none is named; {', '.join(BY_NAME)}"
+    )
     parser.add_argument("--runs", type=int, default=FEW_RUNS, help="timed runs a side (default: %(default)s)")
     parser.add_argument("--warm-up", type=int, default=1, help="untimed runs a side (default: %(default)s)")
     parser.add_argument("--to", type=Path, metavar="FILE", help="write the page of these rooms to FILE")
