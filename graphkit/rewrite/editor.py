@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphkit.analyze.polynomial import Size
 from graphkit.analyze.tensors import Shape, Tensor
 from graphkit.model import SourceLine, provenance, set_provenance
 from graphkit.rewrite.facts import Facts
 from graphkit.rewrite.naming import inherit
+from graphkit.rewrite.onnx_forms import dimension, dtype_of, made_attribute
 from graphkit.rewrite.reading import Reading, nodes_of
 from graphkit.rewrite.rule import Change, Miss, Rule
 
@@ -138,7 +138,8 @@ class Editor(Reading):
             given.pop()
         attributes = {k: v for k, v in (attributes or {}).items() if v is not None}
         made = [
-            ir.Attr(k, v.type, v.value) if isinstance(v, ir.Attr) else _attribute(k, v) for k, v in attributes.items()
+            ir.Attr(k, v.type, v.value) if isinstance(v, ir.Attr) else made_attribute(k, v)
+            for k, v in attributes.items()
         ]
         node = ir.Node(domain, op_type, given, made, num_outputs=outputs, name=self.name(op_type.lower()))
         for index, output in enumerate(node.outputs):
@@ -190,7 +191,7 @@ class Editor(Reading):
         if tensor.dtype is not None:
             value.type = ir.TensorType(dtype_of(tensor.dtype))
         if tensor.shape is not None:
-            value.shape = ir.Shape([_dim(size) for size in tensor.shape])
+            value.shape = ir.Shape([dimension(size) for size in tensor.shape])
 
     def replace(self, old: ir.Value, new: ir.Value) -> None:
         """Let `new` stand for `old` everywhere, in the graph's outputs too; a new value takes the old name."""
@@ -234,7 +235,7 @@ class Editor(Reading):
         if value is None:
             node.attributes.pop(name, None)
         else:
-            node.attributes[name] = _attribute(name, value)
+            node.attributes[name] = made_attribute(name, value)
         self._altered = True
         self.touch(node)
 
@@ -379,25 +380,3 @@ def _names(model: ir.Model) -> set[str]:
     for node in nodes_of(model.graph):
         found |= {node.name, *(o.name for o in node.outputs)}
     return {n for n in found if n}
-
-
-def _attribute(name: str, value: Any) -> ir.Attr:
-    import onnx_ir as ir
-
-    if isinstance(value, ir.Attr):
-        return ir.Attr(name, value.type, value.value)
-    return ir.convenience.convert_attribute(name, value)
-
-
-def _dim(size: Size | None) -> int | str | None:
-    return size if size is None or isinstance(size, int) else str(size)
-
-
-_ONNX_NAMES = {"float32": "FLOAT", "float64": "DOUBLE"}
-
-
-def dtype_of(name: str) -> ir.DataType:
-    """onnx_ir's dtype of a name such as `float32`."""
-    import onnx_ir as ir
-
-    return ir.DataType[_ONNX_NAMES.get(name, name.upper())]

@@ -156,7 +156,7 @@ def _closed(editor: Editor, condition: ir.Value, mask: ir.Value) -> ir.Value:
     """A float mask that is -inf where a condition is false."""
     import numpy as np
 
-    from graphkit.rewrite.editor import dtype_of
+    from graphkit.rewrite.onnx_forms import dtype_of
 
     low = editor.initializer(np.asarray(-np.inf, dtype=dtype_of(editor.dtype(mask) or "float32").numpy()), "closed")
     return editor.op("Where", [condition, mask, low], dtype=editor.dtype(mask))
@@ -242,7 +242,7 @@ def _product(
 ) -> ir.Value | None:
     import numpy as np
 
-    from graphkit.rewrite.editor import dtype_of
+    from graphkit.rewrite.onnx_forms import dtype_of
 
     q, k, v = editor.shape(query), editor.shape(keys), editor.shape(values)
     assert q is not None

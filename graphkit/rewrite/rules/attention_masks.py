@@ -137,7 +137,7 @@ def _as_float(
         node = editor.producer(old, "Where")
         if node is not None and node.inputs[0] is value and len(added) == 1:
             return old
-    from graphkit.rewrite.editor import dtype_of
+    from graphkit.rewrite.onnx_forms import dtype_of
 
     dtype = editor.dtype(closed) or editor.dtype(sizes.query) or "float32"
     array = dtype_of(dtype).numpy()

@@ -178,7 +178,7 @@ def _fold_later(editor: Editor, node: ir.Node, tensors: list[ir.TensorProtocol |
         assert found is not None
         return ir.tensor(found[0])
 
-    from graphkit.rewrite.editor import dtype_of
+    from graphkit.rewrite.onnx_forms import dtype_of
 
     held = ir.LazyTensor(compute, dtype=dtype_of(dtype), shape=ir.Shape(sizes), name=output.name)
     editor.replace(output, editor.hold(held, output.name or "constant"))
@@ -207,7 +207,7 @@ def _cast_like(editor: Editor, node: ir.Node) -> bool:
     to = editor.dtype(node.inputs[1])
     if to is None:
         return False
-    from graphkit.rewrite.editor import dtype_of
+    from graphkit.rewrite.onnx_forms import dtype_of
 
     attributes = {name: node.attributes[name] for name in ("saturate", "round_mode") if name in node.attributes}
     made = editor.op("Cast", node.inputs[:1], {"to": int(dtype_of(to)), **attributes}, like=node.outputs[0], dtype=to)

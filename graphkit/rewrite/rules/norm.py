@@ -162,7 +162,7 @@ def ones(editor: Editor, shape: tuple[int, ...], like: ir.Value, number: float =
     """A constant of one number, with the dtype of a value."""
     import numpy as np
 
-    from graphkit.rewrite.editor import dtype_of
+    from graphkit.rewrite.onnx_forms import dtype_of
 
     dtype = dtype_of(editor.dtype(like) or "float32").numpy()
     return editor.initializer(np.full(shape, number, dtype=dtype), "ones" if number else "zeros")

@@ -45,7 +45,7 @@ def _merge(editor: Editor, node: ir.Node) -> bool:
         return False
     import numpy as np
 
-    from graphkit.rewrite.editor import dtype_of
+    from graphkit.rewrite.onnx_forms import dtype_of
 
     widths = [b.width for b in branches]
     dtype = editor.dtype(node.outputs[0])

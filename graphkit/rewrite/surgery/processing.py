@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphkit.errors import BadOption
 from graphkit.model import Model
-from graphkit.rewrite.editor import dtype_of
+from graphkit.rewrite.onnx_forms import dtype_of
 from graphkit.rewrite.surgery.tensors import Table
 
 if TYPE_CHECKING:

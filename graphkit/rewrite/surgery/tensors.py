@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from graphkit.analyze.tensors import Tensor
 from graphkit.errors import BadOption, UnknownName
 from graphkit.model import Model
-from graphkit.rewrite.editor import dtype_of
 from graphkit.rewrite.facts import Facts
+from graphkit.rewrite.onnx_forms import dtype_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
