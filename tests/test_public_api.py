@@ -71,3 +71,11 @@ else:
     raise SystemExit("not refused")
 """
     assert loaded_by(code).isdisjoint(HEAVY)
+
+
+def test_every_room_is_in_the_package():
+    """An installation that is not editable has the packages that are listed, and no others."""
+    root = Path(__file__).resolve().parents[1]
+    listed = set(tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {".".join(p.parent.relative_to(root).parts) for p in (root / "graphkit").rglob("__init__.py")}
+    assert listed == found | {"graphkit_cli"}
