@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 FIND_PYTHON := for p in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && exec echo "$$p"; done
 ARGS ?=
+# Processes that share the tests, a file at a time; each has children of its own, with up to 4 GB. JOBS=0: this one alone.
+JOBS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format typecheck bench errors clean
+.PHONY: help quickstart test lint format typecheck bench errors rules clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +26,7 @@ quickstart: $(VENV)/.run  ## convert a real model to a TensorRT-RTX engine and p
 		"Next: $(BIN)/graphkit doctor, or docs/tutorial.md with a model of your own."
 
 test: $(VENV)/.dev  ## run every test (ARGS='-m "not slow"' for a part)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import contract
 	$(BIN)/ruff check .
@@ -44,6 +46,9 @@ bench: $(VENV)/.bench  ## measure against bare scripts and peers
 
 errors: $(VENV)/.dev  ## write docs/errors/ anew from graphkit/errors.py
 	$(BIN)/python -m graphkit.report.error_pages docs/errors
+
+rules: $(VENV)/.dev  ## write docs/reference/rules.md anew from the rewrite rules
+	$(BIN)/python -m graphkit.report.rule_page docs/reference/rules.md
 
 clean:  ## remove what was built, and the virtual environment
 	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

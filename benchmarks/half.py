@@ -2,10 +2,17 @@
 
 Both run the model in float32 first, graphkit on three inputs and the peer on one. The note has how many nodes each
 left in float32, and how far its outputs are from the float32 model's, under ONNX Runtime.
+
+nvidia-modelopt[onnx] pins other versions of onnx and onnxruntime than graphkit, so it lives in an environment of its
+own (torch is among what it needs), whose interpreter is named by a variable:
+
+    python -m venv modelopt && modelopt/bin/pip install 'nvidia-modelopt[onnx]'
+    GRAPHKIT_BENCH_MODELOPT=modelopt/bin/python python -m benchmarks half
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +23,8 @@ from benchmarks.measure import Command, seconds
 from benchmarks.results import Claim
 
 REPEATED = 1
+PEER = "GRAPHKIT_BENCH_MODELOPT"
+"""Variable that names the peer's interpreter."""
 
 _OURS = (
     "import sys\n"
@@ -40,7 +49,7 @@ def claims(folder: Path) -> Iterator[Claim]:
     peer = Command(
         "modelopt.onnx.autocast",
         (
-            *(sys.executable, "-m", "modelopt.onnx.autocast", "--onnx_path", str(given)),
+            *(os.environ.get(PEER, sys.executable), "-m", "modelopt.onnx.autocast", "--onnx_path", str(given)),
             *("--output_path", str(files[1]), "--keep_io_types"),
         ),
     )

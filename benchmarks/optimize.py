@@ -1,25 +1,33 @@
 """`graphkit optimize` against other optimisers: `python -m benchmarks.optimize --corpus FOLDER --to FILE`.
 
-Rooms: `nodes` and `layers` of the corpus (`python -m fixtures.corpus FOLDER`), `patterns`, `semantics`, `latency`,
-`speed`. Every optimiser runs in a child with a time limit; what it found is kept under `--work`, so that a run that
-was ended goes on. Node tests: `python -m benchmarks.optimize_node_tests`.
+Rooms: `nodes`, `layers` and `builds` of the corpus (`python -m fixtures.corpus FOLDER`), `patterns`, `semantics`,
+`node_tests`, `padding`, `latency`, `speed`. Every optimiser runs in a child with a time limit; what it found is kept
+under `--work`, so that a run that was ended goes on. Peers' results are committed too (`benchmarks/optimize_results`):
+`--again graphkit,graphkit_rtx` measures ours anew and takes theirs from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
+import os
 import sys
 from pathlib import Path
 
+from benchmarks import optimize_kept, optimize_origin
 from benchmarks import optimize_pages as pages
+from benchmarks.optimize_node_tests import COMPARED
 from benchmarks.optimize_peers import TOOLS
-from benchmarks.optimize_runs import GIVEN, Bench, stream
+from benchmarks.optimize_runs import GIVEN, Bench, Found, revision, stream
 from fixtures.corpus_inputs import Entry, entries
 
-ROOMS = ("nodes", "layers", "patterns", "semantics", "latency", "speed")
+ROOMS = ("nodes", "layers", "builds", "patterns", "semantics", "node_tests", "padding", "latency", "speed")
 BLOCKS = (48, 476, 2500)
 """Of the synthetic graphs: 1,008, 9,996 and 52,500 nodes."""
+EXPORTS = ("*.dyn_opt", "*.dyn_noopt", "*.ts", "*.dyn23", "*.dyn24")
+"""Raw exports of torch: these are built."""
+TIMED = ("*.dyn_opt", "mobilenetv2_keras.nhwc", "bert_sdpa.ts", "vit.ts", "llama.ts", "gpt2.ts", "vit.dyn24")
+PADDED = ("bert_*.dyn_opt", "distilbert.dyn_opt", "llama*.dyn_opt", "gpt2*.dyn_opt", "bert_sdpa.ts", "llama.ts")
 
 
 def main() -> int:
@@ -27,16 +35,20 @@ def main() -> int:
     options = _parser().parse_args()
     tools = options.tools.split(",") if options.tools else list(TOOLS)
     work = options.work or options.corpus / "optimised"
-    bench = Bench(options.corpus, work, options.python, options.limit)
+    bench = Bench(options.corpus, work, options.python, options.limit, options.only_kept)
     for tool in filter(None, options.again.split(",")):
         bench.forget(tool)
+    peers = [GIVEN, *(tool for tool in TOOLS if not TOOLS[tool].ours)]
+    optimize_kept.unpack(work, peers)
     graphs = [graph for graph in entries(options.corpus) if fnmatch.fnmatch(graph.name, options.only)]
-    parts = [pages.HEAD]
+    loads, parts = [os.getloadavg()[0]], list[str]()
     for room in options.rooms.split(","):
         parts.append(_page(room, bench, tools, graphs))
-        text = "\n".join(parts)
+        loads.append(os.getloadavg()[0])
+        text = "\n".join([optimize_origin.head(bench, tools, graphs, loads), *parts])
         if options.to is not None:
             options.to.write_text(text, encoding="utf-8")
+    optimize_kept.pack(work, peers)
     print(text)
     return 0
 
@@ -51,28 +63,67 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--again", default="", metavar="TOOLS", help="drop what is kept of these")
     parser.add_argument("--work", type=Path, help="where results are kept; default: `optimised` in the corpus")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has the peers")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds for one child")
+    parser.add_argument("--only-kept", action="store_true", help="leave open what is not kept of a peer")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for one child; default: %(default)s")
     return parser
 
 
 def _page(room: str, bench: Bench, tools: list[str], graphs: list[Entry]) -> str:
     if room == "nodes":
-        return pages.nodes({g.name: {t: _said(bench, t, g, "graph") for t in (GIVEN, *tools)} for g in graphs})
+        return pages.nodes(_table(bench, (GIVEN, *tools), graphs, "graph"), revision())
     if room == "layers":
-        return pages.layers({g.name: {t: _said(bench, t, g, "layers") for t in (GIVEN, *tools)} for g in graphs})
-    if room == "patterns":
-        return pages.patterns({tool: stream("patterns", tool, bench.work, bench.python) for tool in tools})
-    if room == "semantics":
-        return pages.semantics({tool: stream("semantics", tool, bench.work, bench.python) for tool in tools})
+        return pages.layers(_table(bench, (GIVEN, *tools), graphs, "layers"), revision())
+    if room == "builds":
+        raw = _like(graphs, EXPORTS)
+        given, ours = (_table(bench, (tool,), raw, "built") for tool in (GIVEN, "graphkit_rtx"))
+        marked = _table(bench, ("graphkit_rtx",), raw, "built_marked")
+        return pages.builds(
+            {
+                graph.name: {
+                    "as exported": given[graph.name][GIVEN],
+                    "optimize --target rtx": ours[graph.name]["graphkit_rtx"],
+                    "the same, by graphkit build": marked[graph.name]["graphkit_rtx"],
+                }
+                for graph in raw
+            },
+            revision(),
+        )
+    if room in ("patterns", "semantics"):
+        page = pages.patterns if room == "patterns" else pages.semantics
+        return page({tool: stream(room, tool, bench.work, bench.python) for tool in tools}, revision())
+    if room == "node_tests":
+        compared = [tool for tool in tools if tool in COMPARED]
+        return pages.node_tests(
+            {tool: stream("nodes", tool, bench.work, bench.python) for tool in compared}, revision()
+        )
+    if room == "padding":
+        padded = _like(graphs, PADDED)
+        return pages.padding({g.name: _padded(bench, g, graphs) for g in padded})
     if room == "latency":
-        running = [g for g in graphs if not g.bad_as_exported and not g.name.startswith("light_")]
-        return pages.latency({g.name: bench.latencies(tools, g) for g in running}, tools)
+        timed = [graph for graph in _like(graphs, TIMED) if not graph.bad_as_exported]
+        return pages.latency({g.name: bench.paired(tools, g) for g in timed}, tools, revision())
     return _speed(bench, tools)
 
 
-def _said(bench: Bench, tool: str, graph: Entry, what: str) -> dict[str, object]:
-    print(f"{what} {graph.name} {tool}", file=sys.stderr, flush=True)
-    return bench.measured(tool, graph, what)
+def _like(graphs: list[Entry], globs: tuple[str, ...]) -> list[Entry]:
+    return [graph for graph in graphs if any(fnmatch.fnmatch(graph.name, glob) for glob in globs)]
+
+
+def _table(bench: Bench, tools: tuple[str, ...], graphs: list[Entry], what: str) -> dict[str, dict[str, Found]]:
+    found: dict[str, dict[str, Found]] = {}
+    for graph in graphs:
+        print(f"{what} {graph.name}", file=sys.stderr, flush=True)
+        found[graph.name] = {tool: bench.measured(tool, graph, what) for tool in tools}
+    return found
+
+
+def _padded(bench: Bench, graph: Entry, graphs: list[Entry]) -> dict[str, Found]:
+    """Of graphkit; and of the exporter itself, where it writes the same model with `Attention`."""
+    found = {"graphkit": bench.measured("graphkit", graph, "padding")}
+    newer = next((g for g in graphs if g.name == f"{graph.name.split('.')[0]}.dyn24"), None)
+    if newer is not None and graph.name.endswith(".dyn_opt"):
+        found["dyn24"] = bench.against(graph, newer, "padding")
+    return found
 
 
 def _speed(bench: Bench, tools: list[str]) -> str:
@@ -89,7 +140,13 @@ def _speed(bench: Bench, tools: list[str]) -> str:
     if not large.is_file():
         write_large(large)
     files["2.8 GB"] = large
-    return pages.speed({what: {tool: bench.speed(tool, file) for tool in tools} for what, file in files.items()}, tools)
+    found: dict[str, dict[str, Found]] = {}
+    for what, file in files.items():
+        found[what] = {}
+        for tool in tools:
+            print(f"speed {what} {tool}", file=sys.stderr, flush=True)
+            found[what][tool] = bench.speed(tool, file)
+    return pages.speed(found, tools, revision())
 
 
 if __name__ == "__main__":

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from benchmarks.measure import Command, Comparison, compare
 
@@ -26,6 +30,12 @@ LIBRARIES = (
     "torch",
     "transformers",
 )
+_HEAD = """# Benchmarks
+
+Written by `python -m benchmarks [ROOM ...]`, which rewrites the sections of the rooms that it measures; do not edit.
+Seconds are the median of the timed runs (fastest - slowest). The ratio is the median of the ratios pair by pair
+(smallest - largest): below 1, graphkit is faster. Sections are from different days where their last lines say so.
+"""
 FEW_RUNS = 5
 """Below this many timed runs a median says little, and the table is marked as no measurement."""
 
@@ -75,27 +85,59 @@ class Claim:
         return found.ours.peak_bytes <= self.most_memory * found.peer.peak_bytes
 
 
-def page(claims: Sequence[Claim], *, runs: int, warm_up: int, load: float | None) -> str:
-    """RESULTS.md: one row a claim, then notes, the machine and how it was measured."""
+def page(claims: Sequence[Claim], *, runs: int, warm_up: int, load: float | None, before: str = "") -> str:
+    """RESULTS.md: a section for each room, with one row a claim, notes, when and where it was measured, and how.
+
+    Args:
+        before: The page as it was: sections of rooms that are not among the claims stay as they are, each with its own
+            date, revision and machine.
+    """
+    rooms = dict(_sections(before))
+    for name in dict.fromkeys(claim.room for claim in claims):
+        measured = [claim for claim in claims if claim.room == name]
+        rooms[name] = _section(measured, runs=runs, warm_up=warm_up, load=load)
+    body = (f"## {name}\n\n{text}" for name, text in rooms.items())
+    return "\n".join([_HEAD, *body])
+
+
+def _section(claims: Sequence[Claim], *, runs: int, warm_up: int, load: float | None) -> str:
     head = "| what | ours | peer | ratio | target | met | peak memory, ours / peer | reproduce |"
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `python -m benchmarks`; do not edit. Seconds are the median of the timed runs (fastest - slowest).",
-        "The ratio is the median of the ratios pair by pair (smallest - largest): below 1, graphkit is faster.",
-        "",
-    ]
+    lines = []
     if runs < FEW_RUNS:
         lines += [f"**{runs} timed run(s): this shows that the benchmarks run, and measures nothing.**", ""]
     lines += [head, "|---|---|---|---|---|---|---|---|", *map(_row, claims), ""]
     notes = [f"- {c.what}: {c.note}" for c in claims if c.note]
     lines += ["What the two sides do differently:", "", *notes, ""] if notes else []
-    lines += ["Machine:", "", *(f"- {fact}" for fact in machine(load)), ""]
+    lines += [f"- {fact}" for fact in (_when(), *machine(load))]
     lines += [
-        f"Method: {warm_up} warm-up run(s) a side, in which memory is sampled; "
-        f"then {runs} timed runs a side in alternation (more of the shortest commands)."
+        f"- {warm_up} warm-up run(s) a side, in which memory is sampled; "
+        f"then {runs} timed runs a side in alternation (more of the shortest commands)"
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sections(text: str) -> Iterator[tuple[str, str]]:
+    """Rooms of a page and what it says of them."""
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        name, _, body = part.partition("\n")
+        yield name.strip(), body.strip("\n") + "\n"
+
+
+def _when() -> str:
+    """The day (UTC), and the revision that was measured."""
+    day = datetime.now(UTC).date().isoformat()
+    root = Path(__file__).resolve().parent.parent
+    try:
+        said = subprocess.run(
+            ("git", "describe", "--always", "--dirty", "--exclude=*"),
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        said = "unknown"
+    return f"measured on {day} (UTC), revision {said}"
 
 
 def machine(load: float | None) -> Iterable[str]:

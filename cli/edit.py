@@ -80,7 +80,7 @@ def _extract(
     ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import parts
 
-    if not inputs and not outputs:
+    if not _listed(inputs) and not _listed(outputs):
         raise click.UsageError("give --inputs, --outputs, or both")
     _write(parts.extract(_load(model), _listed(inputs), _listed(outputs)), output)
 
@@ -256,6 +256,7 @@ def _pairs(texts: tuple[str, ...], form: str) -> Mapping[str, str]:
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
+    """Names in a list; () where none was given."""
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 

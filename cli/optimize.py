@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: MODEL.opt.onnx here]")
-@click.option("--level", type=click.IntRange(0, 2), default=2, show_default=True, help="1: bit for bit the same.")
+@click.option("--level", type=click.IntRange(0, 2), default=2, show_default=True, help="1: the same arithmetic.")
 @click.option(
     "--target", type=click.Choice(["onnx", "trt", "rtx", "ort"]), default="onnx", show_default=True,
     help="What takes the result; onnx: anything.",

@@ -19,7 +19,7 @@ from graphkit.parity.inputs import InputPlan, fixed_sizes, make_inputs, plan_inp
 from graphkit.parity.judge import Judge
 from graphkit.parity.runners import OrtRunner
 from graphkit.shapes import DimRange, Sample, TensorSpec
-from graphkit.sides import NamedRunner, Side, closing, open_all
+from graphkit.sides import NamedRunner, Side, closing, open_all, tf32_in
 from graphkit.timing.points import choose_points, item_of
 from graphkit.timing.result import BenchOutputs, BenchPoint, BenchResult, BenchSide, Timed, status_of
 from graphkit.timing.roofline import work_of
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Tensors = dict[str, np.ndarray[Any, Any]]
 
 PROVIDERS = ("cpu", "cuda")
+MOST_THREADS = 1024
+"""ONNX Runtime starts what it is told to, and a hundred thousand of them take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ def _refuse(targets: Sequence[Any], asked: BenchRequest) -> None:
         raise BadOption(f"{budget.warm_up} runs of warm-up", remedy="--warm-up 3")
     if asked.threads is not None and asked.threads < 1:
         raise BadOption(f"{asked.threads} threads", remedy=f"--threads {_processors()}")
+    if asked.threads is not None and asked.threads > MOST_THREADS:
+        raise BadOption(f"{asked.threads} threads on {_processors()} processors", remedy=f"--threads {_processors()}")
     unknown = [p for p in asked.providers if p not in PROVIDERS]
     if unknown or not asked.providers:
         raise BadOption(f"there is no provider {unknown[:1]}", remedy=f"one of {', '.join(PROVIDERS)}")
@@ -287,7 +291,7 @@ def _point(
         except GraphkitError as error:
             rows[number] = Timed(number, BenchOutputs("not compared", "it did not run"), error=error)
             continue
-        said = _compared(expected, outputs)
+        said = _compared(expected, outputs, tf32=tf32_in(each.side))
         expected = outputs if expected is None else expected
         rows[number] = Timed(number, said, seconds, work=_work(each, inputs))
     running = {n: contestants[n].watch for n, row in rows.items() if row.error is None}
@@ -308,11 +312,11 @@ def _point(
     return BenchPoint(dict(sizes), shapes, items, symbol, tuple(rows.values()))
 
 
-def _compared(expected: Tensors | None, found: Tensors) -> BenchOutputs:
+def _compared(expected: Tensors | None, found: Tensors, *, tf32: bool) -> BenchOutputs:
     if expected is None:
         return BenchOutputs("reference")
     try:
-        outputs = Judge()(expected, found).outputs
+        outputs = Judge(tf32=tf32)(expected, found).outputs
     except ShapeMismatch as error:
         return BenchOutputs("differ", error.message)
     failed = next((o for o in outputs if o.status == "fail"), None)

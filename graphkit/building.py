@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ from graphkit import atomic, events
 from graphkit.engine import cache
 from graphkit.engine.builder import Builder, BuildRequest, Engine, choose
 from graphkit.engine.make import Made, key_for, make
+from graphkit.engine.plan import is_engine
 from graphkit.engine.settings import NO_SETTINGS, TensorRTSettings
-from graphkit.errors import FileMissing, TargetsLeftOut
+from graphkit.errors import BadOption, CorruptFile, FileMissing, GraphkitError, TargetsLeftOut, UnknownFormat
 from graphkit.model import Finding
 from graphkit.shapes import DimRange
 
@@ -98,7 +99,8 @@ def build(source: Path | str, output: Path | str, request: EngineRequest | None 
     Nothing is compared. Where some targets cannot have it, it is written for the others, and `complaint` says so.
 
     Raises:
-        FileMissing, CorruptFile, UnsafePath: as the source is.
+        FileMissing, UnknownFormat, CorruptFile, UnsafePath: as the source is.
+        BadOption: the output is the source.
         GraphkitError: what ended the build; nothing was written.
 
     Example:
@@ -108,23 +110,53 @@ def build(source: Path | str, output: Path | str, request: EngineRequest | None 
     started = time.perf_counter()
     asked = request or EngineRequest()
     source, output = Path(source), Path(output)
-    if not source.is_file():
-        raise FileMissing(f"no such file: {source}")
-    atomic.check_writable(output)
+    _check(source, output)
     # TensorRT builds for the GPU of this machine alone; named targets are TensorRT-RTX's business.
     builder = choose(asked.backend or ("rtx" if asked.compute_capabilities else None))
     kept = key_for(builder, asked, cache.digest(source)) if asked.cache else None
-    hit = cache.EngineCache().take(kept, output) if kept is not None else cache.Hit()
-    if hit.built is not None and hit.sidecar is not None:
+    hit = cache.EngineCache().take(kept, output) if kept is not None else None
+    if hit is not None and hit.built is not None and hit.sidecar is not None:
         made = Made(hit.built, True, hit.sidecar, hit.built.engine.findings)
     else:
         events.emit("stage", name="build", state="start")
-        built = make(builder, _request(_model(source, builder, asked), asked), output, kept=kept)
-        made = replace(built, findings=(*hit.findings, *built.findings))
+        made = make(builder, _request(_model(source, builder, asked), asked), output, kept=kept, hit=hit)
     files = (output, _write_sidecar(output, made))
     engine = made.built.engine
     seconds = time.perf_counter() - started
     return BuildResult(source.name, engine, files, made.cached, seconds, made.findings, made.built.complaint())
+
+
+def _check(source: Path, output: Path) -> None:
+    """Refuse what is no ONNX file, and an output that would replace a part of it."""
+    from graphkit import view
+
+    if source.is_dir():
+        raise UnknownFormat(f"{source} is a folder; build takes an ONNX file", remedy=_CONVERT.format(source))
+    if not source.is_file():
+        raise FileMissing(f"no such file: {source}")
+    try:
+        graph = view.read(source)
+    except CorruptFile as damage:
+        raise _what_it_is(source, damage) from damage
+    parts = {source, *(source.parent / w.location for w in graph.weights() if w.location is not None)}
+    if output.resolve() in {part.resolve() for part in parts}:
+        raise BadOption(f"{output} is a file of the model: the engine would replace it", remedy="name another with -o")
+    atomic.check_writable(output)
+
+
+_CONVERT = "graphkit convert {} --to trt takes other kinds of models"
+
+
+def _what_it_is(source: Path, damage: CorruptFile) -> GraphkitError:
+    """A file that is no ONNX file may well be another kind of model."""
+    from graphkit.analyze.inspection import inspect
+
+    try:
+        kind = inspect(source).kind
+    except GraphkitError:
+        return damage
+    remedy = "name the ONNX file that it was built from" if is_engine(source) else _CONVERT.format(source)
+    return UnknownFormat(f"{source.name} is no ONNX file: {kind}", remedy=remedy)
 
 
 def _model(source: Path, builder: Builder, asked: EngineRequest) -> Model:

@@ -21,7 +21,7 @@ from graphkit.parity.metrics import Condition
 from graphkit.parity.sizes import SizePoint, choose_sizes
 from graphkit.parity.verdict import Comparison, OutputComparison, ParityReport, Status
 from graphkit.shapes import DimRange, Sample, Signature, TensorSpec
-from graphkit.sides import Side, closing, files_of, listed, open_all
+from graphkit.sides import Side, closing, files_of, listed, open_all, tf32_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,9 +219,10 @@ def _compared(sides: Sequence[Side], runs: Sequence[_Run], judge: Judge, seed: i
     reference, *candidates = sides
     cases = [case for run in runs for case in parity.cases_of(run.plans, run.points, run.given, seed)]
     able = [s.runner for s in candidates if s.runner is not None]
+    judges = [replace(judge, tf32=tf32_in(reference) or tf32_in(s)) for s in candidates if s.runner is not None]
     found: Iterator[Comparison] = iter(())
     if reference.runner is not None and able:
-        found = iter(parity.check_cases(reference.runner, able, cases, judge))
+        found = iter(parity.check_cases(reference.runner, able, cases, judges))
     for case in cases:
         for side in candidates:
             if reference.runner is not None and side.runner is not None:

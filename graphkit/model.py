@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from graphkit import atomic
 from graphkit.errors import CorruptFile, FileMissing, UnsafePath
 from graphkit.shapes import DimRange, Signature, TensorSpec
+from graphkit.traversal import graphs_of, nodes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -156,8 +157,8 @@ class Model:
     @property
     def node_count(self) -> int:
         """Number of nodes, those of subgraphs and functions included."""
-        functions = sum(1 for f in self.ir.functions.values() for _ in f.all_nodes())
-        return functions + sum(1 for _ in self.ir.graph.all_nodes())
+        graphs = [self.ir.graph, *(f.graph for f in self.ir.functions.values())]
+        return sum(1 for graph in graphs for _ in nodes_of(graph))
 
     @property
     def weight_bytes(self) -> int:
@@ -217,6 +218,7 @@ def load(path: Path | str) -> Model:
         FileMissing, CorruptFile: there is no such file, or it is not ONNX.
         UnsafePath: external data lies outside the model's folder, or behind a link.
     """
+    import onnx
     import onnx_ir as ir
     from google.protobuf.message import DecodeError
 
@@ -224,12 +226,12 @@ def load(path: Path | str) -> Model:
     if not path.is_file():
         raise FileMissing(f"no such file: {path}")
     try:
-        graph = ir.load(path)
+        graph = ir.from_proto(onnx.load(path, load_external_data=False))
     except (DecodeError, ir.serde.SerdeError, ValueError, UnicodeDecodeError) as error:
         raise CorruptFile(
             f"{path.name} is not a valid ONNX file: {_first_line(error)}", remedy="copy or export it again"
         ) from error
-    check_external_data(graph, path.parent)
+    _find_external_data(graph, path.parent)
     metadata = graph.metadata_props
     origin_text = metadata.pop(_ORIGIN_KEY, None)
     dims_text = metadata.pop(_DIMS_KEY, None)
@@ -242,8 +244,8 @@ def load(path: Path | str) -> Model:
     return Model(graph, origin, dims)
 
 
-def check_external_data(graph: ir.Model, folder: Path) -> None:
-    """Refuse external data that is not a plain file inside `folder`.
+def _find_external_data(graph: ir.Model, folder: Path) -> None:
+    """Look for external data in `folder`, and refuse what is not a plain file inside.
 
     Raises:
         UnsafePath: an absolute path, `..`, a link, a hard link or a special file.
@@ -255,6 +257,7 @@ def check_external_data(graph: ir.Model, folder: Path) -> None:
     for tensor in _weights(graph):
         if not isinstance(tensor, ir.ExternalTensor):
             continue
+        tensor.base_dir = folder
         location = str(tensor.location)
         if location not in sizes:
             sizes[location] = size_inside(location, folder, str(tensor.name))
@@ -331,15 +334,13 @@ def _weights(graph: ir.Model) -> Iterator[ir.TensorProtocol]:
     """Every tensor that a model stores: initializers and attribute values, in subgraphs and functions too."""
     import onnx_ir as ir
 
-    graphs = [graph.graph, *(g for g in graph.graph.subgraphs())]
-    graphs.extend(g for f in graph.functions.values() for g in f.subgraphs())
-    for each in graphs:
+    outer = [graph.graph, *(f.graph for f in graph.functions.values())]
+    for each in (g for o in outer for g in graphs_of(o)):
         for value in each.initializers.values():
             if value.const_value is not None:
                 yield value.const_value
-    nodes = [graph.graph.all_nodes(), *(f.all_nodes() for f in graph.functions.values())]
-    for node in (n for group in nodes for n in group):
-        for attribute in node.attributes.values():
+    for node in (n for o in outer for n in nodes_of(o)):
+        for attribute in node.attributes.data.values():
             if attribute.type == ir.AttributeType.TENSOR and attribute.value is not None:
                 yield attribute.value
             elif attribute.type == ir.AttributeType.TENSORS:

@@ -20,7 +20,7 @@ from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, Source
 from graphkit.conversion import Conversion, stage
 from graphkit.drafts import Drafts
-from graphkit.errors import GraphkitError, OptimizationFailed, ParityFailed
+from graphkit.errors import BadOption, GraphkitError, OptimizationFailed, ParityFailed
 from graphkit.model import Finding, Model
 from graphkit.request import EXPORTS, TARGETS, ConvertRequest, as_ranges, as_specs, check_options
 from graphkit.result import ConvertResult
@@ -99,6 +99,7 @@ def _convert(source: Any, request: ConvertRequest, state: Conversion) -> None:
     if request.to in EXPORTS:
         _export(source, request, state)
         return
+    _keep(source, output, request.to)
     atomic.check_writable(output)
     captured_as = recognise(source, request.for_capture())
     builder = _warm_up(request)
@@ -242,6 +243,7 @@ def _publish_engine(
     from graphkit.engine import cache, sidecar
     from graphkit.engine.make import key_for, make
     from graphkit.proof import prove_engine
+    from graphkit.quantization import engine_judge
     from graphkit.rewrite import legalize
 
     assert state.output is not None
@@ -257,11 +259,21 @@ def _publish_engine(
             notes.detail = f"{engine.kind} {engine.version} for {', '.join(engine.targets)}{origin}"
             notes.size = engine.size
             state.warnings.extend(made.findings)
-        prove_engine(builder, engine, proof, state)
+        prove_engine(builder, engine, proof, state, engine_judge(state.request.precision, tf32=engine.tf32))
     state.files.append(output)
     state.files.append(sidecar.write(replace(engine, path=output), asked))
     state.files.extend(drafts.publish(model, output.with_name(f"{output.name}.onnx")))
     return made.built.complaint()
+
+
+def _keep(source: Any, output: Path, to: str) -> None:
+    """Refuse an output, or the graph beside an engine, that would replace the file that is converted."""
+    if not isinstance(source, (str, Path)):
+        return
+    places = (output, output.with_name(f"{output.name}.onnx")) if to == "trt" else (output,)
+    replaced = next((place for place in places if Path(source).resolve() == place.resolve()), None)
+    if replaced is not None:
+        raise BadOption(f"{replaced} is what is converted: the result would replace it", remedy="name another with -o")
 
 
 def _warm_up(request: ConvertRequest) -> Builder | None:

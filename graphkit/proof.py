@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from graphkit.errors import ParityFailed
 from graphkit.model import Model, file_sha256, provenance
 from graphkit.parity.check import check, engine_status
 from graphkit.parity.inputs import InputPlan, fixed_sizes, plan_inputs, read_given
+from graphkit.parity.judge import Judgement
 from graphkit.parity.quanta import WithinOneStep, is_quantised, steps_of
 from graphkit.parity.runners import OrtRunner, Runner, WithValues
 from graphkit.parity.sizes import SizePoint, choose_sizes
@@ -108,8 +109,17 @@ def with_true_outputs(model: Model, parity: ParityReport) -> Model:
     return replace(model, ir=graph)
 
 
-def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversion) -> None:
+def prove_engine(
+    builder: Builder,
+    engine: Engine,
+    proof: Proof,
+    state: Conversion,
+    judge: Callable[[Mapping[str, Any], Mapping[str, Any]], Judgement],
+) -> None:
     """Compare the engine with the source where a GPU can run it; say `not run` where none can.
+
+    Args:
+        judge: What decides on a run's outputs: an engine of float16 is not held to the tolerance of float32.
 
     Raises:
         ParityFailed
@@ -119,7 +129,7 @@ def prove_engine(builder: Builder, engine: Engine, proof: Proof, state: Conversi
     if state.request.settings.strip_weights:
         runner = "its weights were left out; `graphkit refit` puts them back and compares"
     points = [point for point in proof.points if _in_a_profile(engine, proof.plans, point)] or proof.points
-    verdict = engine_status(proof.reference, runner, proof.plans, points, proof.given, state.request.seed)
+    verdict = engine_status(proof.reference, runner, proof.plans, points, proof.given, state.request.seed, judge=judge)
     state.parity = replace(
         state.parity,
         comparisons=(*state.parity.comparisons, *verdict.comparisons),

@@ -20,7 +20,9 @@ from graphkit.errors import BadOption, ParityFailed
 from graphkit.lowering import Lowering
 from graphkit.model import Model
 from graphkit.parity.check import Case, cases_of, check_cases
+from graphkit.parity.compare import in_tf32
 from graphkit.parity.inputs import fixed_sizes, plan_inputs
+from graphkit.parity.judge import ByName
 from graphkit.parity.metrics import Condition
 from graphkit.parity.runners import OrtRunner
 from graphkit.parity.sizes import SizePoint, choose_sizes
@@ -143,6 +145,17 @@ def compare(reference: Model, lowering: Lowering, asked: QuantizeRequest) -> tup
         OrtRunner(lowering.model, optimize=False, name=asked.precision) as after,
     ):
         return check_cases(before, [after], cases, _judge(asked))
+
+
+def engine_judge(asked: QuantizeRequest | None, *, tf32: bool) -> ByName | QuantisedJudge:
+    """What makes the outputs of an engine good enough, for the precision of its graph and TF32 in it."""
+    from graphkit.precision import half
+
+    if asked is None:
+        return ByName(in_tf32 if tf32 else None)
+    if asked.precision == "fp16" or asked.precision == "bf16":
+        return ByName(half.tolerance(asked.precision)) if asked.max_drop is None else _judge(asked)
+    return _judge(asked)
 
 
 def _judge(asked: QuantizeRequest) -> QuantisedJudge:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from graphkit.errors import BadDimRange, BadOption
 
@@ -49,6 +50,16 @@ class TensorSpec:
             "dtype": self.dtype,
             "shape": None if self.shape is None else list(self.shape),
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
+        """The inverse of `to_json`. Raises: KeyError, TypeError, ValueError: it is of another form."""
+        name, dtype, shape = data["name"], data["dtype"], data["shape"]
+        dims = () if shape is None else tuple(shape)
+        sound = all(d is None or (isinstance(d, (int, str)) and not isinstance(d, bool)) for d in dims)
+        if not (isinstance(name, str) and isinstance(dtype, (str, type(None))) and sound):
+            raise ValueError(f"{name!r}: {dtype!r}{dims!r} is no tensor")
+        return cls(name, dtype, None if shape is None else dims)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, RunnableSource, check_dims
 from graphkit.engine import plan
 from graphkit.errors import (
+    BadDimRange,
     BadOption,
     Lacking,
     ShapeMismatch,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from graphkit.engine.builder import Engine
     from graphkit.engine.plan import Plan
+    from graphkit.engine.profiles import Profile
 
 _BUILDERS = {"tensorrt-rtx": "rtx", "tensorrt": "tensorrt"}
 _PYTHON_NUMBERS = {"int": "int64", "float": "float64"}
@@ -321,7 +323,7 @@ def _engine(path: Path, name: str, trust: bool) -> Side:
             where=str(path.name),
             remedy="keep the .json that was written with the engine beside it; or --trust, if you trust its author",
         )
-    inputs = None if facts is None else tuple(_spec(s) for s in facts["model"]["signature"]["inputs"])
+    inputs = None if facts is None else tuple(map(TensorSpec.from_json, facts["model"]["signature"]["inputs"]))
     dims = _profile(facts, inputs) if facts is not None and inputs is not None else ()
     label = f"{name}: {header.kind} {header.version} (cuda)"
     gpus = builder.visible_gpus()
@@ -332,8 +334,19 @@ def _engine(path: Path, name: str, trust: bool) -> Side:
         backend = builder.choose(_BUILDERS[header.kind])
     except Lacking as error:
         return Side(name, label, lacks=error.message, inputs=inputs, dims=dims, engine=True)
+    other = _other_release(header, str(backend.identity()["version"]), facts)
+    if other is not None:
+        return Side(name, label, lacks=other, inputs=inputs, dims=dims, engine=True)
     runner = NamedRunner(name, builder.EngineRunner(backend, _described(path, header, digest, facts)))
     return Side(name, runner.label, runner, inputs=inputs, dims=dims, engine=True)
+
+
+def tf32_in(side: Side) -> bool:
+    """Whether a side is an engine in which TF32 is allowed, which its outputs' float32 does not say."""
+    from graphkit.engine.builder import EngineRunner
+
+    inner = side.runner.inner if isinstance(side.runner, NamedRunner) else None
+    return isinstance(inner, EngineRunner) and inner.engine.tf32
 
 
 def _description(path: Path, digest: str) -> dict[str, Any] | None:
@@ -343,8 +356,11 @@ def _description(path: Path, digest: str) -> dict[str, Any] | None:
     try:
         facts = json.loads(sidecar.path_for(path).read_text(encoding="utf-8"))
         good = facts["schema"] == sidecar.SCHEMA and facts["engine"]["sha256"] == digest
-        good = good and isinstance(facts["model"]["signature"]["inputs"], list) and isinstance(facts["tf32"], bool)
-    except (OSError, ValueError, KeyError, TypeError):
+        good = good and isinstance(facts["tf32"], bool)
+        inputs = tuple(map(TensorSpec.from_json, facts["model"]["signature"]["inputs"]))
+        _profile(facts, inputs)
+        _profiles(facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError, BadDimRange):
         return None
     return facts if good else None
 
@@ -361,8 +377,18 @@ def _profile(facts: Mapping[str, Any], inputs: Sequence[TensorSpec]) -> tuple[Di
     return tuple(found.values())
 
 
-def _spec(data: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(data["name"], data["dtype"], None if data["shape"] is None else tuple(data["shape"]))
+def _profiles(facts: Mapping[str, Any]) -> list[Profile]:
+    from graphkit.engine.profiles import Profile
+
+    return [Profile.from_json(each) for each in facts.get("profiles") or ()]
+
+
+def _other_release(header: Plan, installed: str, facts: Mapping[str, Any] | None) -> str | None:
+    """Why the installed library does not run an engine of another release; None if it may."""
+    portable = header.kind == "tensorrt" and (facts is None or facts.get("settings", {}).get("version_compatible"))
+    if portable or header.version.split(".")[:3] == installed.split(".")[:3]:  # the fourth part is of the build
+        return None
+    return f"it was built with {header.kind} {header.version}, which no other release runs; {installed} is installed"
 
 
 def _check_target(name: str, header: Plan, gpu: str) -> None:
@@ -377,7 +403,7 @@ def _described(path: Path, header: Plan, digest: str, facts: dict[str, Any] | No
     from graphkit.engine.builder import Engine
     from graphkit.engine.profiles import Profile
 
-    first, *more = [Profile.from_json(each) for each in (facts or {}).get("profiles") or ()] or [Profile({})]
+    first, *more = _profiles(facts or {}) or [Profile({})]
     return Engine(
         path, header.kind, header.version, header.targets, header.size, digest, "", 0, 0.0,
         bool(facts and facts["tf32"]), first, more_profiles=tuple(more),

@@ -10,6 +10,7 @@ import pytest
 
 from graphkit.comparison import ValidateRequest, error_of, status_of, validate
 from graphkit.engine import builder
+from graphkit.engine.rtx import RtxBuilder
 from graphkit.errors import BadOption, UnknownName, UntrustedSource
 from graphkit.model import file_sha256
 from graphkit.shapes import DimRange, TensorSpec
@@ -106,3 +107,41 @@ def test_an_engine_for_another_gpu_is_a_bad_request(good, tmp_path, monkeypatch)
     with pytest.raises(Exception, match=r"was built for 8\.6; this machine's GPU is 12\.0") as caught:
         validate(good, [engine(tmp_path)])
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("version", [(1, 6, 1, 9), (1, 8, 0, 1)])
+def test_an_engine_of_another_release_is_not_run_and_both_releases_are_named(good, tmp_path, monkeypatch, version):
+    monkeypatch.setattr(builder, "visible_gpus", lambda: ("8.6",))
+    monkeypatch.setattr(builder, "choose", lambda backend=None: RtxBuilder())
+    monkeypatch.setattr(RtxBuilder, "identity", lambda self: {"version": "1.7.1.116"})
+    path = engine(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[24:28] = bytes(version)
+    path.write_bytes(data)
+    described = json.loads((tmp_path / "m.engine.json").read_text())
+    (tmp_path / "m.engine.json").write_text(json.dumps({**described, "engine": {"sha256": file_sha256(path)}}))
+    report = validate(good, [path])
+    assert (report.engine, status_of(report)) == ("not run", "not run")
+    written = ".".join(map(str, version))
+    assert report.engine_reason == (
+        f"it was built with tensorrt-rtx {written}, which no other release runs; 1.7.1.116 is installed"
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"profiles": [{"x": {"min": [], "opt": [3, 6], "max": [7, 6]}}]},
+        {"profiles": [{"x": {"min": [9, 6], "opt": [3, 6], "max": [7, 6]}}]},
+        {"profiles": [7]},
+        {"model": {"signature": {"inputs": [{"name": 7, "dtype": "float32", "shape": ["batch", 6]}]}}},
+        {"model": {"signature": {"inputs": [{"name": "x", "dtype": "float32", "shape": [1e400]}]}}},
+    ],
+)
+def test_a_damaged_description_does_not_vouch(good, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(builder, "visible_gpus", lambda: ())
+    path = engine(tmp_path)
+    described = json.loads((tmp_path / "m.engine.json").read_text())
+    (tmp_path / "m.engine.json").write_text(json.dumps({**described, **damage}))
+    with pytest.raises(UntrustedSource):
+        validate(good, [path])

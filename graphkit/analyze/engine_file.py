@@ -95,9 +95,7 @@ def _sidecar(path: Path) -> dict[str, Any] | None:
 
 
 def _specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(
-        TensorSpec(row["name"], row["dtype"], None if row["shape"] is None else tuple(row["shape"])) for row in rows
-    )
+    return tuple(map(TensorSpec.from_json, rows))
 
 
 def _facts(sidecar: dict[str, Any]) -> list[tuple[str, str]]:

@@ -233,9 +233,18 @@ def _range(node: Node) -> Outputs:
     if start and limit and step:
         if step[0] == 1 and start[0] == 0:
             size = limit[0]
+        elif step[0] == 1 and start[0] is not None and limit[0] is not None and _counts(limit[0] - start[0]):
+            size = limit[0] - start[0]
         elif isinstance(start[0], int) and isinstance(limit[0], int) and isinstance(step[0], int):
             size = max(0, math.ceil((limit[0] - start[0]) / step[0]))
     return (Tensor((size,), node.dtype(0)),)
+
+
+def _counts(size: Size) -> bool:
+    """Whether it cannot be negative: a sum of products of dimensions."""
+    if isinstance(size, int):
+        return size >= 0
+    return all(many > 0 and all(isinstance(atom, str) for atom, _ in factors) for factors, many in size.terms)
 
 
 def _tile(node: Node) -> Outputs:

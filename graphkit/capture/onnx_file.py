@@ -19,6 +19,7 @@ from graphkit.errors import (
 )
 from graphkit.model import Model, load
 from graphkit.shapes import Dim, TensorSpec, free_symbols
+from graphkit.traversal import nodes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -79,7 +80,7 @@ def _check(model: ir.Model, name: str) -> None:
     if not 3 <= (model.ir_version or 0) <= 100:
         raise CorruptFile(f"{name} has IR version {model.ir_version}, which no ONNX release has")
     _check_functions(model, name)
-    for node in model.graph.all_nodes():
+    for node in nodes_of(model.graph):
         for value in node.inputs:
             if value is not None and value.producer() is None and value.graph is None:
                 raise CorruptFile(
@@ -118,7 +119,7 @@ def _check_functions(model: ir.Model, name: str) -> None:
             pending.discard(key)
         return sizes[key]
 
-    total = sum(_node_size(n, size, model) for n in model.graph.all_nodes())
+    total = sum(_node_size(n, size, model) for n in nodes_of(model.graph)) if model.functions else 0
     if total > _MAX_EXPANDED_NODES and model.functions:
         raise CorruptFile(f"{name}: its functions expand to {total:.3g} nodes; the limit is {_MAX_EXPANDED_NODES:,}")
 

@@ -11,6 +11,7 @@ from graphkit.capture.io_names import free_name, values_of
 from graphkit.capture.torch_source_line import line_of
 from graphkit.errors import CaptureFailed
 from graphkit.model import SourceLine, provenance, set_provenance
+from graphkit.traversal import nodes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -80,7 +81,7 @@ def keep_provenance(model: ir.Model) -> None:
 def learn_provenance(model: ir.Model) -> None:
     """Give source lines to the nodes of a file that torch exported, where graphkit has not; the metadata stays."""
     known: dict[tuple[str, str, str], tuple[SourceLine, ...]] = {}
-    for node in model.graph.all_nodes():
+    for node in nodes_of(model.graph):
         metadata = node.metadata_props
         if _SCOPES not in metadata and _TRACE not in metadata:
             continue

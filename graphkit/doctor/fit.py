@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OWN = "graphkit-onnx"
 NAMES = (
     OWN, "torch", "tensorflow", "keras", "onnx", "onnx-ir", "onnxruntime", "onnxsim", "onnx-graphsurgeon",
-    "polygraphy", "tf2onnx", "tensorrt", "tensorrt-rtx", "onnxscript", "safetensors", "transformers", "networkx",
+    "polygraphy", "tf2onnx", "tensorrt", "tensorrt-rtx", "onnxscript", "safetensors", "transformers",
     "ray", "numpy", "protobuf", "click", "rich",
 )  # fmt: skip
 

@@ -1,12 +1,14 @@
 """Engines that were built before, found by the content that they were built from.
 
-One folder for each engine, named after its key: `engine`, and `entry.json` with the engine's sha256 and everything that
-graphkit knows of it. An entry appears whole or not at all, and is checked whenever it is used; one that is damaged is
-dropped, and the engine built again. Looking up imports neither ONNX nor TensorRT.
+One folder for each engine, named after its key: `engine`, and `entry.json` with the engine's sha256, everything that
+graphkit knows of it, and the sha256 of that. An entry appears whole or not at all, and is checked whenever it is used;
+one that is damaged is dropped, and the engine built again. Looking up imports neither ONNX nor TensorRT.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -139,29 +141,37 @@ class EngineCache:
         except (OSError, ValueError) as error:
             return self._drop(key, f"its description cannot be read: {error}")
         try:
+            if facts.pop("sha256") != _digest(facts):
+                return self._drop(key, "its description is not the one that was stored")
             built = _built(facts, key, output)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return self._drop(key, f"its description is not one: {error!r}")
-        if not self._copy(entry / "engine", output, built.engine.sha256, durable):
-            return self._drop(key, "its sha256 differs")
+        damage = self._copy(entry / "engine", output, built.engine.sha256, durable)
+        if damage is not None:
+            return self._drop(key, damage)
         _touch(entry)
         return Hit(built, facts["sidecar"])
 
-    def _copy(self, source: Path, output: Path, sha256: str, durable: bool) -> bool:
-        """Whether the engine, as it was written to `output`, has the digest."""
+    def _copy(self, source: Path, output: Path, sha256: str, durable: bool) -> str | None:
+        """Copy the engine to `output` if it has the digest; else why not."""
+        try:
+            source.open("rb").close()  # before the copy, whose errors may be those of `output`
+        except OSError as error:
+            return f"its engine cannot be read: {error.strerror}"
         with atomic.replacing(output, durable=durable) as temporary:
-            try:
-                shutil.copyfile(source, temporary)
-            except FileNotFoundError:
-                temporary.unlink()
-                return False
+            shutil.copyfile(source, temporary)
             if file_sha256(temporary) != sha256:
                 temporary.unlink()
-                return False
-        return True
+                return "its sha256 differs"
+        return None
 
     def _drop(self, key: str, why: str) -> Hit:
-        shutil.rmtree(self.root / key, ignore_errors=True)
+        entry = self.root / key
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                entry.unlink()
         return Hit(damaged=why)
 
     def store(self, key: str, built: Built, sidecar: Mapping[str, Any]) -> Finding | None:
@@ -179,10 +189,13 @@ class EngineCache:
                 draft = Path(made, "entry")
                 draft.mkdir()
                 shutil.copyfile(built.engine.path, draft / "engine")
-                (draft / "entry.json").write_text(json.dumps(facts, sort_keys=True, allow_nan=False), encoding="utf-8")
-                if not (self.root / key).exists():  # another process may have built the same
+                text = json.dumps({**facts, "sha256": _digest(facts)}, sort_keys=True, allow_nan=False)
+                (draft / "entry.json").write_text(text, encoding="utf-8")
+                if not (self.root / key).exists():
                     draft.rename(self.root / key)
         except OSError as error:
+            if error.errno in _THERE_ALREADY:  # another process built the same, and was faster
+                return None
             why = error.strerror or str(error)
             return Finding("cache-not-written", f"the engine was not kept in the cache: {why}", str(self.root))
         return None
@@ -227,6 +240,8 @@ class EngineCache:
         return removed
 
 
+_THERE_ALREADY = (errno.EEXIST, errno.ENOTEMPTY)
+
 _ABANDONED = 86_400
 """Seconds after which an entry that was never finished is nobody's."""
 
@@ -251,6 +266,11 @@ def _touch(entry: Path) -> None:
         os.utime(entry)
     except OSError:  # a cache on a read-only disk: it is used all the same
         return
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    """Of the description itself: what it says of the engine is handed on as it is."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 # --- a built engine as JSON --------------------------------------------------------------------------------------

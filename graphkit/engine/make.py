@@ -76,12 +76,19 @@ def key_for(builder: Builder, asked: Asked, content: str) -> str | None:
 
 
 def make(
-    builder: Builder, request: BuildRequest, output: Path, *, kept: str | None = None, durable: bool = True
+    builder: Builder,
+    request: BuildRequest,
+    output: Path,
+    *,
+    kept: str | None = None,
+    durable: bool = True,
+    hit: caches.Hit | None = None,
 ) -> Made:
     """Take the engine from the cache or build it.
 
     Args:
         kept: Its key in the cache; None to leave the cache alone.
+        hit: What the cache said to that key, if it was asked already.
 
     Raises:
         GraphkitError: as `targets.build`.
@@ -89,7 +96,8 @@ def make(
     from graphkit.engine import free_dims, sidecar
 
     cache = EngineCache()
-    hit = cache.take(kept, output, durable=durable) if kept is not None else caches.Hit()
+    if hit is None:
+        hit = cache.take(kept, output, durable=durable) if kept is not None else caches.Hit()
     if hit.built is not None and hit.sidecar is not None:
         return Made(hit.built, True, hit.sidecar, hit.built.engine.findings)
     expanded = replace(request, compute_capabilities=targets.expand(builder, request.compute_capabilities))

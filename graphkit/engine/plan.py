@@ -79,7 +79,10 @@ def read(path: Path | str) -> Plan:
         return Plan(kind, version, (), size, None)
     (declared,) = struct.unpack_from("<Q", header, 16)
     if declared != size:
-        raise CorruptFile(f"{path.name} holds {size} bytes, but its header says {declared}", remedy=_AGAIN)
+        raise CorruptFile(
+            f"{path.name} holds {size} bytes, but its header says {declared}",
+            remedy=_AGAIN if size < declared else "copy or build the engine again: something was added to it",
+        )
     bits = _TARGET_BITS_TO_1_4 if header[24:26] <= b"\x01\x04" else _TARGET_BITS
     targets = tuple(name for bit, name in enumerate(bits) if header[32] >> bit & 1)
     return Plan(kind, version, targets, size, True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphkit import isolate
+from graphkit import atomic, isolate
 from graphkit.errors import BadDimRange, GraphkitError, ShapeMissing, TargetUnsupported, UnknownName
 from graphkit.model import Model, provenance
 from graphkit.shapes import Dim, DimRange, Signature, TensorSpec, evaluate, free_symbols
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Sizes = tuple[int, ...]
 
 POINTS = ("min", "opt", "max")
+
+LARGEST = 2**31 - 1
+"""Optimization profiles hold 32-bit sizes; TensorRT-RTX 1.7.1 takes larger ones modulo 2^32."""
 
 PROOF_TIMEOUT = 120.0
 """Seconds. Inference takes milliseconds; a file of 2 kB with nested functions makes it take for ever."""
@@ -128,6 +131,12 @@ def _triple(spec: TensorSpec, points: tuple[dict[str, int], ...]) -> tuple[Sizes
                 where=str(spec),
                 remedy="every dimension must satisfy 1 <= min <= opt <= max: change the --dim ranges",
             )
+        if high > LARGEST:
+            raise BadDimRange(
+                f"the dimension `{dim}` of input `{spec.name}` becomes {high}, and an engine's sizes end at {LARGEST}",
+                where=str(spec),
+                remedy="a smaller maximum in --dim",
+            )
     low_sizes, opt_sizes, high_sizes = (tuple(int(c[i] or 0) for c in columns) for i in range(3))
     return low_sizes, opt_sizes, high_sizes
 
@@ -206,8 +215,13 @@ def _write_structure(model: Model, path: Path) -> dict[str, ir.Node]:
     named: dict[str, ir.Node] = {}
     for index, (node, original) in enumerate(zip(graph.graph.all_nodes(), model.ir.graph.all_nodes(), strict=True)):
         node.name = f"gk{index}"
+        if node.op_type == "GroupNormalization" and not node.domain:  # onnx 1.23 infers nothing for it
+            node.op_type = "Identity"
+            node.attributes.clear()
+            node.resize_inputs(1)
         named[node.name] = original
-    path.write_bytes(ir.to_proto(graph).SerializeToString())
+    with atomic.replacing(path, durable=False) as temporary:  # a full disk is named
+        temporary.write_bytes(ir.to_proto(graph).SerializeToString())
     return named
 
 
@@ -273,15 +287,58 @@ def infer_at(model_path: str, shapes: dict[str, dict[str, list[int]]]) -> list[d
 
     model = onnx.load(model_path, load_external_data=False)
     del model.graph.value_info[:]  # what an exporter noted for one size is not evidence for another
+    failures = _failing(model, shapes)
+    if failures and _let_go(model, shapes):
+        return _failing(model, shapes)
+    return failures
+
+
+def _failing(model: onnx.ModelProto, shapes: Mapping[str, dict[str, list[int]]]) -> list[dict[str, Any]]:
     failures = []
     for point, sizes in shapes.items():
-        for value in model.graph.input:
-            for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False):
-                dim.dim_value = size
+        _set_sizes(model, sizes)
         errors = _infer(model)
         if errors:
             failures.append({"point": point, "errors": errors})
     return failures
+
+
+def _set_sizes(model: onnx.ModelProto, sizes: Mapping[str, list[int]]) -> None:
+    for value in model.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False):
+            dim.dim_value = size
+
+
+def _let_go(model: onnx.ModelProto, shapes: Mapping[str, dict[str, list[int]]]) -> bool:
+    """Take out of the outputs' shapes what an exporter noted for one size: numbers where the operators make several.
+
+    A number that no point agrees with stays, and is refused, where the operators make one other number.
+    """
+    import onnx
+
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for value in bare.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    made: dict[tuple[int, int], set[int]] = {}
+    for sizes in shapes.values():
+        _set_sizes(bare, sizes)
+        try:
+            inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True)
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+            return False
+        for index, value in enumerate(inferred.graph.output):
+            for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+                made.setdefault((index, axis), set()).add(dim.dim_value if dim.HasField("dim_value") else -1)
+    varying = [
+        dim
+        for index, value in enumerate(model.graph.output)
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim)
+        if dim.HasField("dim_value") and len(made.get((index, axis), ())) > 1
+    ]
+    for dim in varying:
+        dim.ClearField("dim_value")
+    return bool(varying)
 
 
 def _infer(model: onnx.ModelProto) -> list[dict[str, str | None]]:

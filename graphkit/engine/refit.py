@@ -101,6 +101,7 @@ def refit(engine: Path, weights: Model, output: Path, *, library: Library | None
         finally:
             for left in (graph, *temporary.parent.glob(f"{graph.stem}.*.data")):
                 left.unlink(missing_ok=True)
+        refusal.check_written(reply)
         if reply["status"] != "refitted":
             raise BuildFailed(
                 f"TensorRT did not refit {engine.name}: {next(iter(reply['lines']), 'it gave no reason')}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,10 @@ def check(reply: Reply, model: Model, title: str) -> None:
     Raises:
         TargetUnsupported: the parser refused the model, or the network's inputs and outputs are not the model's.
         BuildFailed: the build failed.
+        BadDimRange: the engine cannot run at a profile's min, opt or max.
+        OSError: as `check_written`.
     """
+    check_written(reply)
     match reply["status"]:
         case "refused" if any(error["operator"] for error in reply["errors"]):
             raise _unsupported_nodes(reply["errors"], model, title)
@@ -41,6 +45,13 @@ def check(reply: Reply, model: Model, title: str) -> None:
         case "failed":
             raise _build_failed(reply, model, title)
     _check_signature(reply, model, title)
+    _check_profiles(reply, model, title)
+
+
+def check_written(reply: Reply) -> None:
+    """Raise the `OSError` with which a child could not write a file, for `atomic.replacing` to name the file."""
+    if reply["status"] == "unwritten":
+        raise OSError(reply["errno"], os.strerror(reply["errno"]))
 
 
 def findings(reply: Reply, model: Model, title: str) -> tuple[Finding, ...]:
@@ -146,6 +157,21 @@ def _check_signature(reply: Reply, model: Model, title: str) -> None:
                 )
 
 
+def _check_profiles(reply: Reply, model: Model, title: str) -> None:
+    """What the library builds with a warning, and would refuse to run at the sizes that were asked for."""
+    for line in reply["warnings"]:
+        if found := _NOT_CONSISTENT.match(line):
+            raise _bad_sizes(found[1], _SOURCE_OF_NVIDIA.sub("", found[2].split(" Condition ")[0]), model, title)
+
+
+def _bad_sizes(point: str, said: str, model: Model, title: str) -> BadDimRange:
+    return BadDimRange(
+        f"{title}: the graph does not hold at the {point.lower()} sizes: {said}",
+        where=next((s for n in _named_in(said, model) if (s := node_source(n))), None),
+        remedy="change the --dim ranges: the model's own shapes do not allow these sizes",
+    )
+
+
 # --- the build ---------------------------------------------------------------------------------------------------
 
 
@@ -156,11 +182,7 @@ def _build_failed(reply: Reply, model: Model, title: str) -> GraphkitError:
     deciding = next(iter(bad.values()), None) or _deciding(reply["lines"])
     where = next((s for n in _named_in(deciding, model) if (s := node_source(n))), None)
     if point := _PROFILE_POINT.search(deciding):
-        return BadDimRange(
-            f"{title}: the graph does not hold at the {point[1].lower()} sizes: {deciding}",
-            where=where,
-            remedy="change the --dim ranges: the model's own shapes do not allow these sizes",
-        )
+        return _bad_sizes(point[1] or point[2], deciding, model, title)
     targets = ", ".join(bad or (reply["asked"] if len(reply["asked"]) == 1 else ()))
     return BuildFailed(
         f"{title} {reply['version']} cannot build the engine{f' for {targets}' if targets else ''}: {deciding}",
@@ -178,7 +200,8 @@ def _build_failed(reply: Reply, model: Model, title: str) -> GraphkitError:
 # Without a GPU nearly every failure is followed by a complaint that there is no CUDA driver, which decides nothing.
 _SECONDARY = re.compile(r"cudaError 35|CUDA driver version is insufficient")
 _SOURCE_OF_NVIDIA = re.compile(r"\s*\(?\bIn \S+ at /_src/\S+\s*$")
-_PROFILE_POINT = re.compile(r"\bk(MIN|OPT|MAX) values for profile")
+_NOT_CONSISTENT = re.compile(r"Profile k(MIN|OPT|MAX) values are not self-consistent\.\s*(.*)", re.DOTALL)
+_PROFILE_POINT = re.compile(r"\bk(MIN|OPT|MAX) values for profile|^Shape provided for (min|opt|max)\b")
 
 
 def _deciding(lines: list[str]) -> str:
@@ -196,4 +219,6 @@ def _remedy(line: str) -> str:
         return "7.5 builds with float16 weights only: convert the model to float16, or name 8.0 and later with --cc"
     if "HW-specific datatypes" in line:
         return "name newer targets with --cc, or use a data type that this target has"
+    if "workspace limit" in line:
+        return "give more with --workspace MIB, or leave it out"
     return "stop at ONNX with --to onnx, which ONNX Runtime can run, and report the line above to NVIDIA"

@@ -48,6 +48,8 @@ def build(
         rtx: Which library is meant; must agree with the environment.
         settings: As `TensorRTSettings.to_json` has them.
     """
+    from polygraphy.exception import PolygraphyException
+
     session = open_session(rtx)
     started = time.perf_counter()
     parsed = parse(session, model_path)
@@ -60,7 +62,13 @@ def build(
     made = _build_for(session, parsed, ask, watched=True)
     if not isinstance(made, _Built):
         return _failed(session, parsed, ask, made)
-    Path(engine_path).write_bytes(memoryview(made.engine))
+    try:
+        looked_into = _looked_into(session, made, settings)
+    except PolygraphyException as error:
+        return _failure(session, ask, session.log.errors or [str(error).splitlines()[0]], {})
+    unwritten = write(engine_path, made.engine)
+    if unwritten is not None:
+        return unwritten
     return {
         "status": "built",
         "seconds": time.perf_counter() - started,
@@ -68,9 +76,18 @@ def build(
         "tf32": made.tf32,
         "warnings": list(session.log.warnings),
         "unfit": _unfit(session, parsed, ask),
-        **_looked_into(session, made, settings),
+        **looked_into,
         **trt_network.describe(parsed[1]),
     }
+
+
+def write(path: str, data: Any) -> Reply | None:
+    """Write an engine; where the disk has no room, the reply that says so to the parent, which knows its real name."""
+    try:
+        Path(path).write_bytes(memoryview(data))
+    except OSError as error:
+        return {"status": "unwritten", "errno": error.errno}
+    return None
 
 
 def known_capabilities() -> list[str]:
@@ -201,7 +218,7 @@ def _build_for(session: Session, parsed: Network, ask: _Ask, *, watched: bool) -
     try:
         config = _config(session, parsed, ask, watched)
         engine = engine_bytes_from_network(parsed, config=config, save_timing_cache=ask.settings.get("timing_cache"))
-    except PolygraphyException as error:
+    except (PolygraphyException, RuntimeError) as error:  # the second: a shape that no profile can hold
         return session.log.errors or [str(error).splitlines()[0]]
     return _Built(engine, bool(config.get_flag(session.trt.BuilderFlag.TF32)))
 
@@ -281,6 +298,10 @@ def _failed(session: Session, parsed: Network, ask: _Ask, lines: list[str]) -> R
     alone: dict[str, list[str] | None] = {}
     if len(_targets(session, ask)) > 1 and any(_NAMES_A_TARGET.search(line) for line in lines):
         alone = _alone(session, parsed, ask)
+    return _failure(session, ask, lines, alone)
+
+
+def _failure(session: Session, ask: _Ask, lines: list[str], alone: dict[str, list[str] | None]) -> Reply:
     facts = {"asked": ask.capabilities, "targets": alone, "version": session.trt.__version__}
     return {"status": "failed", "lines": lines, **facts}
 

@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from graphkit.engine.trt_child import write
 from graphkit.engine.trt_session import Session, open_session
 from graphkit.errors import BadSample, CorruptFile
 
@@ -39,17 +40,21 @@ def refit(engine_path: str, model_path: str, output_path: str, rtx: bool, sha256
 
     Returns:
         `status`: `refitted`, with the number of `weights`; or `refused`, with the `lines` that say why, and the names
-        of weights that are `missing`.
+        of weights that are `missing`; or `unwritten`, with the `errno`.
 
     Raises:
         CorruptFile: the engine is not the one that was built.
     """
     from polygraphy.backend.trt import engine_from_bytes
     from polygraphy.backend.trt import util as polygraphy_trt
+    from polygraphy.exception import PolygraphyException
 
     session = open_session(rtx)
     trt, logger = session.trt, polygraphy_trt.get_trt_logger()
-    engine = engine_from_bytes(_read(engine_path, sha256))
+    try:
+        engine = engine_from_bytes(_read(engine_path, sha256))
+    except PolygraphyException as error:  # of another release or GPU
+        return {"status": "refused", "lines": session.log.errors or [str(error).splitlines()[0]], "missing": []}
     refitter = trt.Refitter(engine, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
     taken = parser.refit_from_file(model_path)
@@ -62,7 +67,9 @@ def refit(engine_path: str, model_path: str, output_path: str, rtx: bool, sha256
     again = getattr(trt.SerializationFlag, "INCLUDE_REFIT", None)
     if again is not None:
         config.set_flag(again)  # else an engine that was stripped takes weights once only
-    Path(output_path).write_bytes(memoryview(engine.serialize_with_config(config)))
+    unwritten = write(output_path, engine.serialize_with_config(config))
+    if unwritten is not None:
+        return unwritten
     return {"status": "refitted", "weights": len(refitter.get_all_weights())}
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, np.ndarray[Any, Any]]
 
+    OutputJudge = Callable[[Tensors, Tensors], Judgement]
+
 
 def check(
     reference: Runner,
@@ -33,7 +35,7 @@ def check(
     seed: int = 0,
     *,
     tolerance: Tolerance | None = None,
-    judge: Callable[[Tensors, Tensors], Judgement] | None = None,
+    judge: OutputJudge | None = None,
 ) -> tuple[Comparison, ...]:
     """One comparison per point and candidate; the reference runs once per point.
 
@@ -93,16 +95,17 @@ def check_cases(
     reference: Runner,
     candidates: Sequence[Runner],
     cases: Sequence[Case],
-    judge: Callable[[Tensors, Tensors], Judgement],
+    judge: OutputJudge | Sequence[OutputJudge],
 ) -> tuple[Comparison, ...]:
-    """As `check`, on cases that may have values of their own.
+    """As `check`, on cases that may have values of their own; with one judge, or one for each candidate.
 
     First the reference runs on all of them, then one candidate after the other: no two are in memory at once.
     """
     with _References(reference, cases) as references:
         columns = []
-        for candidate in candidates:
-            columns.append([_one(case, references, position, candidate, judge) for position, case in enumerate(cases)])
+        judges = judge if isinstance(judge, Sequence) else [judge] * len(candidates)
+        for candidate, own in zip(candidates, judges, strict=True):
+            columns.append([_one(case, references, position, candidate, own) for position, case in enumerate(cases)])
             _release(candidate)
     return tuple(comparison for row in zip(*columns, strict=True) for comparison in row)
 
@@ -124,16 +127,17 @@ def engine_status(
     given: Mapping[str, Any] | None = None,
     seed: int = 0,
     *,
-    tolerance: Tolerance | None = None,
+    judge: OutputJudge | None = None,
 ) -> EngineVerdict:
     """Compare an engine with the reference.
 
     Args:
         engine: What runs it, or why nothing can: `no CUDA device`.
+        judge: What decides on a run's outputs; `ByName` where None.
     """
     if isinstance(engine, str):
         return EngineVerdict("not run", engine)
-    done = check(reference, [engine], plans, points, given, seed, tolerance=tolerance)
+    done = check(reference, [engine], plans, points, given, seed, judge=judge)
     for status in ("fail", "not run"):
         first = next((c for c in done if c.status == status), None)
         if first is not None:
@@ -202,7 +206,7 @@ def _one(
     references: _References,
     position: int,
     candidate: Runner,
-    judge: Callable[[Tensors, Tensors], Judgement],
+    judge: OutputJudge,
 ) -> Comparison:
     point = case.point
     blank = Comparison(
@@ -221,9 +225,7 @@ def _one(
     return replace(done, reason=random) if random else done
 
 
-def _judged(
-    blank: Comparison, expected: Tensors, found: Tensors, judge: Callable[[Tensors, Tensors], Judgement]
-) -> Comparison:
+def _judged(blank: Comparison, expected: Tensors, found: Tensors, judge: OutputJudge) -> Comparison:
     if not expected:
         return replace(blank, status="fail", reason="the reference has no outputs: nothing is proven")
     judgement = judge(expected, found)

@@ -28,8 +28,9 @@ _RELATIVE = {
     "complex64": (2e-5, 1e-3),
     "float16": (2e-3, 1e-2),
     "bfloat16": (1e-2, 3e-2),
+    "tf32": (2e-3, 1e-2),
 }
-"""dtype -> (atol as a share of the size of the values, rtol).
+"""dtype -> (atol as a share of the size of the values, rtol). `tf32`: float32 whose products have float16's mantissa.
 
 Between the unit roundoff times the root of the terms that a deep network sums (float32: 6e-8 * sqrt(1e5) = 2e-5;
 float16: 5e-4 times a few layers; bfloat16: 4e-3 likewise) and the smallest fault worth finding, a weight that is off
@@ -39,6 +40,7 @@ the depth of a network.
 
 _FLOOR = {
     "float64": 1e-14, "complex128": 1e-14, "float32": 1e-6, "complex64": 1e-6, "float16": 1e-3, "bfloat16": 8e-3,
+    "tf32": 1e-6,
 }  # fmt: skip
 """dtype -> the least atol: a few roundings of numbers of about 1. A probability of 1e-8 is the difference of such
 numbers (a sigmoid, a softmax), and two correct programs round them differently."""
@@ -78,6 +80,11 @@ def tolerance_for(reference: str, candidate: str, scale: float) -> tuple[float, 
         return 0.0, 0.0
     share, rtol = max(s for s in shares if s is not None)
     return max(share * scale, floor_of(reference), floor_of(candidate)), rtol
+
+
+def in_tf32(reference: str, candidate: str, scale: float) -> tuple[float, float]:
+    """As `tolerance_for`, of a candidate whose float32 products may be rounded to TF32."""
+    return tolerance_for(reference, "tf32" if candidate == "float32" else candidate, scale)
 
 
 def floor_of(dtype: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from graphkit.errors import ShapeMismatch, UnknownName
-from graphkit.parity.compare import Tolerance, compare_outputs, is_float, tolerance_for
+from graphkit.parity.compare import Tolerance, compare_outputs, in_tf32, is_float, tolerance_for
 from graphkit.parity.metrics import DEFAULT_K, Condition, measure
 from graphkit.parity.verdict import OutputComparison
 
@@ -43,11 +43,13 @@ class Judge:
     Attributes:
         atol, rtol: The user's tolerance by output; "" is for every floating-point output that is not named.
         conditions: What else has to hold.
+        tf32: Whether the candidate's float32 products may be rounded to TF32, as an engine's are by default.
     """
 
     atol: Mapping[str, float] = field(default_factory=dict)
     rtol: Mapping[str, float] = field(default_factory=dict)
     conditions: tuple[Condition, ...] = ()
+    tf32: bool = False
 
     def __call__(self, expected: Tensors, found: Tensors) -> Judgement:
         """Judge one run.
@@ -75,7 +77,7 @@ class Judge:
         return replace(output, status="fail", reason="; ".join(filter(None, [output.reason, *unmet])))
 
     def _tolerance(self, name: str, reference: str, candidate: str, scale: float) -> tuple[float, float]:
-        atol, rtol = tolerance_for(reference, candidate, scale)
+        atol, rtol = (in_tf32 if self.tf32 else tolerance_for)(reference, candidate, scale)
         loose = "" if (atol, rtol) != (0.0, 0.0) else name  # integers are equal unless their own output is named
         return self.atol.get(name, self.atol.get(loose, atol)), self.rtol.get(name, self.rtol.get(loose, rtol))
 

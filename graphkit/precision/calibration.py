@@ -2,7 +2,7 @@
 
 The three methods are those of onnxruntime.quantization and TensorRT: `minmax` (the largest |x|), `percentile`
 (99.999 % of the values) and `entropy` (Migacz, GTC 2017). Samples pass one at a time; `minmax` keeps a number per
-tensor, the others a histogram, and one sample's tensors.
+tensor, and some rows of those whose channels can be moved; the others a histogram, and one sample's tensors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graphkit.errors import BadOption, BadSample
 from graphkit.parity.runners import ort_worker
+from graphkit.precision.quant_channels import Half, halves
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,7 @@ class Ranges:
         method: How `amax` was chosen.
         source: Where the samples come from.
         synthetic: Whether they were made up.
-        channels: Of some tensors, the largest |x| of each slice along the last axis.
+        channels: Of some tensors, what was seen of each slice along the last axis.
     """
 
     amax: Mapping[str, float]
@@ -48,7 +49,7 @@ class Ranges:
     method: Method
     source: str
     synthetic: bool = False
-    channels: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    channels: Mapping[str, tuple[Half, ...]] = field(default_factory=dict)
 
 
 def observe(
@@ -64,7 +65,7 @@ def observe(
     """Run the model on every sample and measure float tensors of its main graph.
 
     Args:
-        by_channel: Which of them to measure along their last axis, too; with `minmax` only. Their rank is known.
+        by_channel: Which of them to measure along their last axis, too. Their rank is known.
 
     Raises:
         BadOption: there is no such method.
@@ -73,14 +74,21 @@ def observe(
     """
     if method not in METHODS:
         raise BadOption(f"there is no calibration method {method!r}", remedy=f"one of {', '.join(METHODS)}")
-    from graphkit.tensor_files import write_tensors
+    from graphkit.tensor_files import read_tensors, write_tensors
 
     count = 0
     with tempfile.TemporaryDirectory(prefix="graphkit-calibration-") as folder:
         path = Path(folder, "model.onnx")
         _watched(model, tensors, method, by_channel).save(path, durable=False)
         child = ort_worker()
-        child.call(f"{_CHILD}:begin", path=str(path), method=method, tensors=list(tensors), percent=PERCENT)
+        child.call(
+            f"{_CHILD}:begin",
+            path=str(path),
+            method=method,
+            tensors=list(tensors),
+            percent=PERCENT,
+            by_channel=list(by_channel),
+        )
         for sample in samples:
             count += 1
             bad = child.call(f"{_CHILD}:collect", inputs=write_tensors(sample, Path(folder)))
@@ -89,9 +97,9 @@ def observe(
                     f"`{bad}` is not finite in float32, on sample {count} of {source}",
                     remedy="leave that sample out, or look for the cause with graphkit locate: no scale can hold it",
                 )
-        seen = dict(zip(tensors, child.call(f"{_CHILD}:finish"), strict=True))
-    amax = {name: max(values) if isinstance(values, list) else values for name, values in seen.items()}
-    channels = {name: tuple(values) for name, values in seen.items() if isinstance(values, list)}
+        amax = dict(zip(tensors, child.call(f"{_CHILD}:finish"), strict=True))
+        logged = read_tensors(child.call(f"{_CHILD}:channels", folder=folder)) if by_channel else {}
+    channels = {name: halves(logged, name) for name in by_channel}
     return Ranges(amax, count, method, source, synthetic, channels)
 
 
@@ -100,38 +108,22 @@ def _watched(model: Model, tensors: Sequence[str], method: Method, by_channel: S
     graph = model.ir.clone()
     values = {v.name: v for v in (*graph.graph.inputs, *(o for n in graph.graph for o in n.outputs))}
     for position, name in enumerate(tensors):
-        if method != "minmax":
-            watched = _itself(graph, values[name])
-        else:
-            watched = _largest(graph, values[name], each=name in by_channel)
+        itself = method != "minmax" or name in by_channel
+        watched = _itself(graph, values[name]) if itself else _largest(graph, values[name])
         watched.name = f"{_PREFIX}{position}"
         graph.graph.outputs.append(watched)
     return replace(model, ir=graph)
 
 
-def _largest(graph: ir.Model, value: ir.Value, *, each: bool) -> ir.Value:
+def _largest(graph: ir.Model, value: ir.Value) -> ir.Value:
     """max(max(x), -min(x)): two reductions that read x, where Abs would write it again. Without axes they reduce all
-    of them, at every opset.
-
-    Args:
-        each: For each slice along the last axis.
-    """
+    of them, at every opset."""
     import onnx_ir as ir
 
-    axes = list(range(len(value.shape) - 1)) if each and value.shape is not None else []
-    attributes: dict[str, Any] = {"keepdims": 0}
-    inputs: list[ir.Value] = [value]
-    if axes and graph.opset_imports.get("", 0) >= 18:
-        given = ir.tensor(axes, ir.DataType.INT64, name=f"{_PREFIX}axes.{value.name}")
-        kind, length = ir.TensorType(ir.DataType.INT64), ir.Shape([len(axes)])
-        inputs.append(ir.Value(name=given.name, const_value=given, shape=length, type=kind))
-        graph.graph.register_initializer(inputs[1])
-    elif axes:
-        attributes["axes"] = axes
-    high, low = (ir.node(op, inputs, attributes) for op in ("ReduceMax", "ReduceMin"))
+    high, low = (ir.node(op, [value], {"keepdims": 0}) for op in ("ReduceMax", "ReduceMin"))
     negated = ir.node("Neg", low.outputs)
     largest = ir.node("Max", [high.outputs[0], negated.outputs[0]])
-    return _added(graph, value, high, low, negated, largest, shape=value.shape[-1:] if axes and value.shape else ())
+    return _added(graph, value, high, low, negated, largest, shape=())
 
 
 def _itself(graph: ir.Model, value: ir.Value) -> ir.Value:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from graphkit.errors import InvalidExport
 from graphkit.parity.ort_child import infer, open_session
+from graphkit.precision.quant_channels import Log
 from graphkit.precision.quant_histogram import Histogram, entropy, percentile
 
 
@@ -17,14 +19,15 @@ class _Run:
     tensors: list[str]
     percent: float
     outputs: list[str]  # of the model itself, before the watched ones
-    amax: list[Any] = field(default_factory=list)  # a number, or an array of one per channel
-    histograms: list[Histogram] = field(default_factory=list)
+    amax: list[float]
+    histograms: list[Histogram]
+    logs: dict[str, Log]
 
 
 _run: _Run | None = None
 
 
-def begin(path: str, method: str, tensors: list[str], percent: float) -> None:
+def begin(path: str, method: str, tensors: list[str], percent: float, by_channel: list[str]) -> None:
     """Load the model whose last outputs are the watched ones.
 
     Raises:
@@ -37,7 +40,9 @@ def begin(path: str, method: str, tensors: list[str], percent: float) -> None:
         session = open_session(path, optimize=False)
     own = [o.name for o in session.get_outputs()][: -len(tensors)]
     histograms = [Histogram() for _ in tensors] if method != "minmax" else []
-    _run = _Run(session, method, tensors, percent, own, [0.0] * len(tensors), histograms)
+    _run = _Run(
+        session, method, tensors, percent, own, [0.0] * len(tensors), histograms, {t: Log() for t in by_channel}
+    )
 
 
 def collect(inputs: list[dict[str, str]]) -> str | None:
@@ -55,22 +60,34 @@ def collect(inputs: list[dict[str, str]]) -> str | None:
     for position, value in enumerate(watched):
         if not np.isfinite(value).all():
             return _run.tensors[position]
+        log = _run.logs.get(_run.tensors[position])
+        if log is not None:
+            log.add(value)
         if _run.histograms:
             _run.histograms[position].add(value)
         else:
-            _run.amax[position] = np.maximum(_run.amax[position], value)
+            largest = max(float(value.max(initial=0.0)), -float(value.min(initial=0.0)))
+            _run.amax[position] = max(_run.amax[position], largest)
     return None
 
 
-def finish() -> list[float | list[float]]:
-    """The |x| at which to clip each tensor, or its channels, in their order; frees the model."""
-    import numpy as np
+def finish() -> list[float]:
+    """The |x| at which to clip each tensor, in their order; frees the model."""
+    assert _run is not None
+    _run.session = None
+    if _run.method == "minmax":
+        return _run.amax
+    if _run.method == "entropy":
+        return [entropy(h) for h in _run.histograms]
+    return [percentile(h, _run.percent) for h in _run.histograms]
+
+
+def channels(folder: str) -> list[dict[str, str]]:
+    """What was seen of the channels, written to a folder; frees the rest."""
+    from graphkit.tensor_files import write_tensors
 
     global _run
     assert _run is not None
     done, _run = _run, None
-    if done.method == "minmax":
-        return [np.asarray(seen).tolist() for seen in done.amax]
-    if done.method == "entropy":
-        return [entropy(h) for h in done.histograms]
-    return [percentile(h, done.percent) for h in done.histograms]
+    found = {name: array for tensor, log in done.logs.items() for name, array in log.tensors(tensor).items()}
+    return write_tensors(found, Path(folder))

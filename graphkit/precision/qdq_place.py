@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
+    from graphkit.precision.quant_smooth import Smoothing
+
     Array = np.ndarray[Any, Any]
 
 _STEPS = "_QuantizeLinear", "_DequantizeLinear"
+_MOVES = {"Sub": "shift", "Mul": "smooth"}
 
 _Key = tuple[str, "int | None", str]
-WeightCache = dict[_Key, tuple["ir.TensorProtocol", "ir.TensorProtocol"]]
-"""A weight's name, the axis of its scales, and the tensor whose factors it carries -> the quantised weight and its
-scales. A search quantises the same weights many times."""
+WeightCache = dict[_Key, tuple["ir.TensorProtocol", "ir.TensorProtocol", "Array | None"]]
+"""A weight's name, the axis of its scales, and the tensor whose factors it carries -> the quantised weight, its scales,
+and what the tensor's shift makes of it (float32 [outputs]). A search quantises the same weights many times."""
 
 
 def place(
@@ -32,7 +35,7 @@ def place(
     amax: Mapping[str, float],
     kind: Kind,
     cache: WeightCache,
-    smoothing: Mapping[str, Array] | None = None,
+    smoothing: Mapping[str, Smoothing] | None = None,
 ) -> ir.Model:
     """A copy of a graph with Q/DQ pairs at `spots` and quantised weights in the chosen nodes.
 
@@ -41,7 +44,7 @@ def place(
     Args:
         model: Its operator set is 13 or newer, for fp8 19.
         amax: The largest |x| of each tensor of `spots`; of one that is smoothed, after that.
-        smoothing: By tensor, what to divide each channel by (see `quant_smooth`).
+        smoothing: By tensor, what is done to its channels first (see `quant_smooth`).
 
     Raises:
         PrecisionRefused: a weight holds NaN or infinity.
@@ -59,7 +62,7 @@ def place(
         reading = [(nodes[i], slot) for i, slot in readers]
         value = values[name]
         if name in smoothing:
-            value = pen.smoothed(value, reading, ir.tensor(1 / smoothing[name]))
+            value = pen.smoothed(value, reading, smoothing[name])
         pen.activation(value, reading, ir.tensor(scale_of(shared.get(name, amax[name]), kind)))
     places = {id(node): index for index, node in enumerate(model.graph)}
     written: dict[_Key, ir.Value] = {}
@@ -73,21 +76,27 @@ def place(
             if key not in cache:
                 cache[key] = _quantise(each, kind, smoothing.get(key[2]))
             attributes = {"axis": each.axis} if each.axis is not None else {}
-            written[key] = pen.weight(weight, node, *cache[key], attributes)
+            written[key] = pen.weight(weight, node, *cache[key][:2], attributes)
         node.replace_input_with(1, written[key])
         drop(copy.graph, weight)
+        offset = cache[key][2]
+        if offset is not None:
+            pen.added(node, offset)
     return copy
 
 
-def _quantise(each: Candidate, kind: Kind, factor: Array | None) -> tuple[ir.TensorProtocol, ir.TensorProtocol]:
+def _quantise(
+    each: Candidate, kind: Kind, smoothing: Smoothing | None
+) -> tuple[ir.TensorProtocol, ir.TensorProtocol, Array | None]:
     import numpy as np
     import onnx_ir as ir
 
     tensor = constant(each.weight)
     assert tensor is not None
     values = tensor.numpy()
+    factor, shift = (smoothing.factor, smoothing.shift) if smoothing is not None else (None, None)
     if factor is not None:
-        values = values * factor.reshape([-1 if axis == each.k_axis else 1 for axis in range(values.ndim)])
+        values = values * _along(factor, each.k_axis, values.ndim)
     largest = amax_per_channel(values, each.axis)
     if not np.isfinite(largest).all():
         lines = provenance(each.node)
@@ -97,7 +106,19 @@ def _quantise(each: Candidate, kind: Kind, factor: Array | None) -> tuple[ir.Ten
             remedy="train or export the model again; graphkit inspect --weights shows where they are",
         )
     scale = scale_of(largest, kind)
-    return ir.tensor(quantised(values, scale, each.axis, kind)), ir.tensor(scale)
+    stored = quantised(values, scale, each.axis, kind)
+    offset = None
+    if shift is not None and each.k_axis is not None:
+        # Of the weights as they are stored, so that the bias takes back exactly what the shift took away.
+        real = stored.astype(np.float64) * _along(scale, each.axis, stored.ndim)
+        moved = shift / factor if factor is not None else shift
+        offset = (real * _along(moved, each.k_axis, real.ndim)).sum(each.k_axis).reshape(-1).astype(np.float32)
+    return ir.tensor(stored), ir.tensor(scale), offset
+
+
+def _along(values: Array, axis: int | None, rank: int) -> Array:
+    """A vector that lies along one axis of a tensor; one number for all of it without an axis."""
+    return values.reshape([-1 if at == axis else 1 for at in range(rank)])
 
 
 def drop(graph: ir.Graph, value: ir.Value) -> None:
@@ -142,16 +163,50 @@ class Pen:
         for node, slot in readers:
             node.replace_input_with(slot, dequantize.outputs[0])
 
-    def smoothed(self, value: ir.Value, readers: Sequence[tuple[ir.Node, int]], factors: ir.TensorProtocol) -> ir.Value:
-        """The value times a factor for each channel."""
+    def smoothed(self, value: ir.Value, readers: Sequence[tuple[ir.Node, int]], how: Smoothing) -> ir.Value:
+        """The value, its channels shifted and divided."""
         import onnx_ir as ir
 
-        factor = self._initializer(f"{value.name}_smoothing", factors)
-        scaled = ir.node("Mul", [value, factor], name=self._free(f"{value.name}_Smooth", True))
-        self._type(scaled.outputs[0], f"{value.name}_smoothed", ir.DataType.FLOAT, value)
-        self._insert(value, scaled)
-        set_provenance(scaled, [line for node, _ in readers for line in provenance(node)])
-        return scaled.outputs[0]
+        steps = []
+        made = value
+        for op, numbers in (("Sub", how.shift), ("Mul", None if how.factor is None else 1 / how.factor)):
+            if numbers is None:
+                continue
+            given = self._initializer(f"{value.name}_{_MOVES[op]}", ir.tensor(numbers))
+            steps.append(ir.node(op, [made, given], name=self._free(f"{value.name}_{_MOVES[op].title()}", True)))
+            made = steps[-1].outputs[0]
+            self._type(made, f"{value.name}_{_MOVES[op]}ed", ir.DataType.FLOAT, value)
+        self._insert(value, *steps)
+        for step in steps:
+            set_provenance(step, [line for node, _ in readers for line in provenance(node)])
+        return made
+
+    def added(self, node: ir.Node, offset: Array) -> None:
+        """Add a number per output channel to what a MatMul or Gemm makes: to its bias where it has one."""
+        import onnx_ir as ir
+
+        reader, slot = _bias(node)
+        if reader is not None:
+            old = reader.inputs[slot]
+            assert old is not None
+            tensor = constant(old)
+            assert tensor is not None
+            reader.replace_input_with(
+                slot, self._initializer(f"{old.name}_shifted", ir.tensor(tensor.numpy() + offset))
+            )
+            drop(self._graph, old)
+            return
+        output = node.outputs[0]
+        given = self._initializer(f"{output.name}_shift", ir.tensor(offset))
+        step = ir.node("Add", [output, given], name=self._free(f"{output.name}_Shift", True))
+        self._type(step.outputs[0], f"{output.name}_shifted", ir.DataType.FLOAT, output)
+        name = output.name
+        if output.is_graph_output():  # the graph's interface stays
+            output.name, step.outputs[0].name = step.outputs[0].name, name
+        ir.convenience.replace_all_uses_with(output, step.outputs[0], replace_graph_outputs=True)
+        step.replace_input_with(0, output)
+        self._graph.insert_after(node, step)
+        set_provenance(step, provenance(node))
 
     def weight(
         self,
@@ -215,6 +270,27 @@ class Pen:
             free = f"{name}_{number}"
         taken.add(free)
         return free
+
+
+def _bias(node: ir.Node) -> tuple[ir.Node | None, int]:
+    """The node and slot of the constant float32 bias, a number per output channel, that a product is followed by."""
+    import onnx_ir as ir
+
+    places: list[tuple[ir.Node, int]] = []
+    if node.op_type == "Gemm":
+        plain = node.attributes.get_float("beta", 1.0) == 1.0 == node.attributes.get_float("alpha", 1.0)
+        places = [(node, 2)] if plain and len(node.inputs) > 2 else []
+    else:
+        output = node.outputs[0]
+        uses = [] if output.is_graph_output() else list(output.uses())
+        if len(uses) == 1 and uses[0].node.op_type == "Add" and uses[0].node.graph is node.graph:
+            places = [(uses[0].node, 1 - uses[0].idx)]
+    for reader, slot in places:
+        value = reader.inputs[slot]
+        tensor = constant(value) if value is not None else None
+        if tensor is not None and tensor.dtype == ir.DataType.FLOAT and len(tensor.shape) == 1:
+            return reader, slot
+    return None, 0
 
 
 def _lines_of(value: ir.Value) -> tuple[SourceLine, ...]:

@@ -25,7 +25,7 @@ from graphkit.precision.quant_numbers import Kind
 from graphkit.precision.quant_opset import lifted
 from graphkit.precision.quant_result import result
 from graphkit.precision.quant_select import Candidate, candidates, choose, nothing_left, refuse_quantised
-from graphkit.precision.quant_smooth import eligible, factors
+from graphkit.precision.quant_smooth import Smoothing, eligible, smoothings
 
 _LEAST_OPSET = {"int8": 13, "fp8": 19}
 
@@ -46,7 +46,7 @@ def lower(
         model: Float32; optimise it first, so that normalisations are folded and weights are constants.
         data: Calibration data (see `data.open_data`); int4 takes none.
         method: How a scale follows from the values seen; fp8 takes no `entropy`, which counts int8 levels. int8 with
-            `minmax` also moves outlier channels into the weights (see `quant_smooth`).
+            `minmax` also centres channels, and moves outliers into the weights (see `quant_smooth`).
         uncalibrated: Whether made-up inputs may stand in for data; the scales are guesses then, and the result says so.
         keep: Names of nodes to leave in float32, such as the first and the last layer.
         block: int4 only: elements along the summed axis that share a scale; 32 by default.
@@ -89,14 +89,11 @@ class Calibrated:
     left: tuple[Kept, ...]
     ranges: Ranges
     _weights: WeightCache
-    _smoothing: Mapping[str, Any]
+    _smoothing: Mapping[str, Smoothing]
 
     @property
     def _amax(self) -> dict[str, float]:
-        import numpy as np
-
-        smooth = {n: float(np.max(self.ranges.channels[n] / factor)) for n, factor in self._smoothing.items()}
-        return {**self.ranges.amax, **smooth}
+        return {**self.ranges.amax, **{name: each.amax for name, each in self._smoothing.items()}}
 
     def lower(self, keep: AbstractSet[str] = frozenset()) -> Lowering:
         """The model with all these layers quantised but the kept ones.
@@ -148,7 +145,7 @@ def prepare(
         synthetic=samples.synthetic,
         by_channel=smooth,
     )
-    return Calibrated(model, kind, tuple(found), tuple(left), ranges, {}, factors(found, ranges.channels))
+    return Calibrated(model, kind, tuple(found), tuple(left), ranges, {}, smoothings(found, ranges.channels))
 
 
 def _samples(model: Model, data: Any, uncalibrated: bool) -> CalibrationData:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graphkit.errors import BadOption, PrecisionRefused
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 
 Metric = Literal["cosine", "l2"]
 METRICS: tuple[str, ...] = get_args(Metric)
-MOST_SAMPLES = 8
+MOST_SAMPLES = 32
+"""Samples that a set is run on: every one, or as many that are spread evenly over all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def search(
         model: In float32: the reference.
         lower: Lowers every layer but the named ones.
         layers: What can be lowered, in the graph's order (`search_groups.layers_of`).
-        samples: The first `MOST_SAMPLES` are run.
+        samples: At most `MOST_SAMPLES` of them are run, evenly spread.
         max_drop: 1 - cosine, or the relative L2 error, of the worst output on the worst sample.
         most: Sets that are run at most, at least 2.
 
@@ -134,7 +134,7 @@ def search(
         raise BadOption(f"--max-drop {max_drop:g} is not above 0", remedy="--max-drop 0.01")
     if most < 2:
         raise BadOption(f"a search of {most} trials", remedy="at least 2")
-    trials = _Trials(model, lower, layers, list(islice(samples, MOST_SAMPLES)), metric, most)
+    trials = _Trials(model, lower, layers, _spread(samples), metric, most)
     every = frozenset(layer.name for layer in layers)
     alone: dict[str, float] = {}
     groups: list[Group] = []
@@ -278,6 +278,16 @@ def distance(expected: Tensors, found: Tensors, metric: Metric) -> float:
         if measured:
             worst = max(worst, 1 - measured["cosine"] if metric == "cosine" else measured["l2"])
     return worst
+
+
+def _spread(samples: Iterable[Tensors]) -> list[Tensors]:
+    """As many as are run; whatever the data is sorted by, both of its ends are among them."""
+    import numpy as np
+
+    held = list(samples)
+    if len(held) <= MOST_SAMPLES:
+        return held
+    return [held[at] for at in np.linspace(0, len(held) - 1, MOST_SAMPLES).astype(int)]
 
 
 def _floats(outputs: Tensors) -> Tensors:

@@ -70,7 +70,7 @@ def layers_of(model: Model, names: Iterable[str]) -> list[Layer]:
 
 def grouped(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
     """At most `most` groups, in the graph's order: modules, split further where one holds the largest share of FLOPs;
-    neighbours where paths tell nothing."""
+    neighbours where paths tell nothing, or too much."""
     parts: list[tuple[tuple[str, ...], list[Layer]]] = [((), list(layers))]
     while True:
         best = None
@@ -82,8 +82,10 @@ def grouped(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
         if best is None:
             break
         parts[best[0] : best[0] + 1] = best[1]
-    if len(parts) == 1 and len(layers) > 1:
-        parts = _runs(layers, most)
+    largest = max(range(len(parts)), key=lambda at: sum(m.flops for m in parts[at][1]))
+    room, members = most - len(parts) + 1, parts[largest][1]
+    if room > 1 and len(members) > 1:  # it has more parts than there is room for
+        parts[largest : largest + 1] = _runs(members, room)
     return [_group(prefix, members) for prefix, members in parts]
 
 

@@ -29,6 +29,7 @@ def to_json(found: Optimization, source: str, files: Iterable[str]) -> str:
         "changes": [change.to_json() for change in found.changes.done],
         "missed": [miss.to_json() for miss in found.changes.missed],
         "caveats": list(found.caveats),
+        "padding": found.padding.to_json() if found.padding is not None else None,
         "rolled_back": [each.to_json() for each in found.rolled_back],
         "parity": {"status": found.proved, "comparisons": [c.to_json() for c in found.comparisons]},
     }

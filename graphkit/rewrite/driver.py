@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from graphkit.rewrite.editor import Editor
 from graphkit.rewrite.reading import nodes_of
 from graphkit.rewrite.rule import Rule
+from graphkit.traversal import graphs_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,7 +31,7 @@ def run(editor: Editor, rules: Sequence[Rule]) -> None:
     if len(early) != len(rules):
         _exhaust(editor, rules, {op for rule in rules if rule.late for op in rule.ops})
     if editor.disordered:
-        for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
+        for graph in graphs_of(editor.model.graph):
             graph.sort()
         editor.disordered = False
 
@@ -49,13 +50,14 @@ def _exhaust(editor: Editor, rules: Iterable[Rule], start: Container[str] | None
     budget = _PER_NODE * (editor.model.graph.num_nodes() + 50)
     queue: deque[ir.Node] = deque(nodes)
     queued = {id(node) for node in nodes}
+    apply = editor.apply
     while queue:
         node = queue.popleft()
         queued.discard(id(node))
         if node.graph is None:
             continue
         for rule in index[node.op_type]:
-            if editor.apply(rule, node):
+            if apply(rule, node):
                 budget -= 1
                 for near in _neighbourhood(editor):
                     if near.op_type in index and not near.domain and id(near) not in queued:
@@ -75,12 +77,14 @@ def _neighbourhood(editor: Editor) -> list[ir.Node]:
     editor.touched.clear()
     layer = list(found.values())
     for _ in range(_NEAR):
-        following = [user for node in layer for output in node.outputs for user, _ in output.uses()]
-        layer = []
-        for node in following:
-            if id(node) not in found and node.graph is not None:
-                found[id(node)] = node
-                layer.append(node)
+        following: list[ir.Node] = []
+        for node in layer:
+            for output in node.outputs:
+                for user, _ in output.uses():
+                    if id(user) not in found and user.graph is not None:
+                        found[id(user)] = user
+                        following.append(user)
+        layer = following
         if not layer or len(found) > _MOST_NEAR:
             break
     return list(found.values())

@@ -17,6 +17,7 @@ from graphkit.rewrite.naming import inherit
 from graphkit.rewrite.onnx_forms import dimension, dtype_of, made_attribute
 from graphkit.rewrite.reading import Reading, nodes_of
 from graphkit.rewrite.rule import Change, Miss, Rule
+from graphkit.traversal import bodies_of, graphs_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +40,9 @@ class Editor(Reading):
         growth: Bytes of constants that folding may still add.
         at_once: Bytes that one folded constant may add for now, so that the smallest are folded first.
         put_off: Bytes of the smallest constant that was larger than that; 0 where none was.
+        compact: Whether weights of one number stay nodes, so that scales fold into them without growth.
+        left_compact: Whether one did.
+        most: Bytes of all constants that `growth` allows in the end; 0 where that was not asked.
         settled: Ids of nodes that need no other look before something changes; any change empties it.
     """
 
@@ -47,6 +51,7 @@ class Editor(Reading):
         self.target = target
         self.growth = self.at_once = growth
         self.put_off = 0
+        self.compact, self.left_compact, self.most = True, False, 0
         self.done: list[Change] = []
         self.missed: dict[tuple[str, str], Miss] = {}
         self.touched: dict[int, ir.Node] = {}
@@ -69,17 +74,19 @@ class Editor(Reading):
         if self.missed and id(node) not in self.settled:
             self.missed.pop((rule.name, node.name or ""), None)
         rule.apply(self, node)
-        for left in self._fresh:  # made, and then not used
-            _detach(left)
-        if not (self._died or self._born or self._altered):
+        if self._fresh:  # made, and then not used
+            for left in self._fresh:
+                _detach(left)
             self._fresh = []
+        if not (self._altered or self._died or self._born):
             return False
         died, fresh = self._died, self._born
         self._fresh, self._died, self._born, self._altered = [], [], [], False
         self.settled.clear()
         lines: dict[SourceLine, None] = {}
         for old in died:
-            lines.update(dict.fromkeys(provenance(old)))
+            if old.metadata_props:
+                lines.update(dict.fromkeys(provenance(old)))
         born = [n for n in fresh if n.graph is not None]
         for new in born:
             set_provenance(new, provenance(new) or list(lines)[:_MOST_LINES])  # a rule may say it itself
@@ -160,7 +167,7 @@ class Editor(Reading):
         key = (str(array.dtype), array.shape, array.tobytes()) if array.nbytes <= 256 else None
         if key is not None and key in self._pool:
             return self._pool[key]
-        value = self.hold(ir.tensor(array), hint)
+        value = self.hold(ir.Tensor(array), hint)  # ir.tensor asks for five protocols first
         if key is not None:
             self._pool[key] = value
         return value
@@ -324,7 +331,9 @@ class Editor(Reading):
             node = pending.pop()
             if node.graph is None or any(o.uses() or o.is_graph_output() for o in node.outputs):
                 continue
-            reads = [v for v in (*node.inputs, *_captured(node)) if v is not None]
+            reads = [v for v in node.inputs if v is not None]
+            if node.attributes.data:
+                reads.extend(_captured(node))
             _detach(node)
             graph = node.graph
             graph.remove(node)
@@ -343,40 +352,36 @@ class Editor(Reading):
 def bury_all(editor: Editor) -> int:
     """Remove every node that nothing needs, unnamed rule or not; returns how many."""
     editor._died = []
-    for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
+    for graph in graphs_of(editor.model.graph):
         editor._bury(list(reversed(graph)))
     died, editor._died = editor._died, []
     return len(died)
 
 
 def _detach(node: ir.Node) -> None:
-    for index in range(len(node.inputs)):
-        node.replace_input_with(index, None)
-    for attribute in node.attributes.values():
-        if attribute.type.name in ("GRAPH", "GRAPHS"):
-            graphs = [attribute.as_graph()] if attribute.type.name == "GRAPH" else attribute.as_graphs()
-            for graph in graphs:
-                inside = list(graph)
-                for inner in inside:
-                    _detach(inner)
-                graph.remove(inside)  # so that nobody who holds one of them takes it for alive
+    for index, value in enumerate(node.inputs):
+        if value is not None:
+            node.replace_input_with(index, None)
+    for graph in bodies_of(node):
+        inside = list(graph)
+        for inner in inside:
+            _detach(inner)
+        graph.remove(inside)  # so that nobody who holds one of them takes it for alive
 
 
 def _captured(node: ir.Node) -> list[ir.Value]:
     """Values of graphs around it that the bodies of a node read."""
     found: list[ir.Value] = []
-    for attribute in node.attributes.values():
-        if attribute.type.name in ("GRAPH", "GRAPHS"):
-            graphs = [attribute.as_graph()] if attribute.type.name == "GRAPH" else attribute.as_graphs()
-            for inner in (n for graph in graphs for n in graph):
-                found.extend(v for v in inner.inputs if v is not None)
-                found.extend(_captured(inner))
+    for inner in (n for graph in bodies_of(node) for n in graph):
+        found.extend(v for v in inner.inputs if v is not None)
+        found.extend(_captured(inner))
     return found
 
 
 def _names(model: ir.Model) -> set[str]:
-    graphs = (model.graph, *model.graph.subgraphs())
-    found = {v.name for g in graphs for v in (*g.inputs, *g.initializers.values())}
+    found = {v.name for g in graphs_of(model.graph) for v in (*g.inputs, *g.initializers.values())}
     for node in nodes_of(model.graph):
-        found |= {node.name, *(o.name for o in node.outputs)}
+        found.add(node.name)
+        for output in node.outputs:
+            found.add(output.name)
     return {n for n in found if n}

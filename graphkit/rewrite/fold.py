@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from graphkit.rewrite import driver
 from graphkit.rewrite.rules import constants_duplicates
+from graphkit.traversal import graphs_of
 
 if TYPE_CHECKING:
     from graphkit.rewrite.editor import Editor
@@ -23,6 +24,7 @@ _SMALL = 4096
 def fold(editor: Editor, rules: Sequence[Rule]) -> None:
     """Apply those of `rules` that fold, and merge what is there twice."""
     folding = [rule for rule in rules if rule.group == "folding"]
+    most = _held(editor) + editor.growth
     editor.at_once = _SMALL
     driver.run(editor, folding)
     if editor.put_off:  # what is there twice is paid for once
@@ -30,5 +32,32 @@ def fold(editor: Editor, rules: Sequence[Rule]) -> None:
     while editor.put_off:
         editor.at_once, editor.put_off = max(2 * editor.at_once, editor.put_off), 0
         driver.run(editor, folding)
-    editor.at_once = editor.growth
     constants_duplicates.merge(editor, {rule.name for rule in rules})
+    if editor.left_compact:
+        editor.most = editor.most or most
+        _settle(editor)
+    editor.at_once = editor.growth
+
+
+def write_out(editor: Editor, rules: Sequence[Rule]) -> None:
+    """Write out the weights that stayed `ConstantOfShape` while a scale could fold into them, as far as the file may
+    still grow: readers that compute nothing beforehand have fewer layers then."""
+    if not editor.left_compact:
+        return
+    _settle(editor)
+    driver.run(editor, rules)  # a scale for which there was no room before
+    editor.compact = False
+    editor.settled.clear()
+    fold(editor, rules)
+
+
+def _settle(editor: Editor) -> None:
+    """Count what was folded, and was then merged or went with its node, as no growth."""
+    editor.growth = max(editor.growth, editor.most - _held(editor))
+    editor.settled.clear()
+
+
+def _held(editor: Editor) -> int:
+    """Bytes of the constants that are read."""
+    held = (value for graph in graphs_of(editor.model.graph) for value in graph.initializers.values() if value.uses())
+    return sum(value.const_value.nbytes for value in held if value.const_value is not None)

@@ -152,7 +152,7 @@ def evaluate(node: ir.Node, opset: int, inputs: Sequence[Any]) -> list[np.ndarra
     operator = _operator(node.op_type, opset)
     if operator is None or any(attribute.is_ref() for attribute in node.attributes.values()):
         return None
-    proto = ir.to_proto(node)
+    proto = ir.serde.serialize_node(node)
     try:
         with np.errstate(all="ignore"):
             found = operator(proto, _PARAMETERS | {"opsets": {"": opset}}).run(*inputs)
@@ -184,9 +184,15 @@ def _operator(op_type: str, opset: int) -> Any:
 
 
 def _defined(node: ir.Node, inputs: Sequence[Any], results: Sequence[np.ndarray[Any, Any]]) -> bool:
-    """Whether ONNX says what comes out: not for integers made of numbers too large, nor quotients by zero."""
+    """Whether ONNX says what comes out, and runtimes agree: not for integers made of numbers too large, quotients by
+    zero, infinities that a Clip has no bound for, and the NonZero of a scalar."""
     import numpy as np
 
+    if node.op_type == "NonZero":
+        return bool(inputs[0].ndim)
+    if node.op_type == "Clip" and inputs[0].dtype.kind == "f":
+        bounded = len(inputs) > 2 and all(bound is not None for bound in inputs[1:])
+        return bounded or not np.isinf(inputs[0]).any()
     if node.op_type in ("Cast", "CastLike") and inputs[0].dtype.kind == "f" and results[0].dtype.kind in "iu":
         limits = np.iinfo(results[0].dtype)
         whole = np.trunc(inputs[0].astype(np.float64))

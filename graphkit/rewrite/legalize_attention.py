@@ -15,6 +15,7 @@ from graphkit.rewrite.rules.attention_parts import expanded, shared, size_vector
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from graphkit.analyze.polynomial import Size
     from graphkit.analyze.tensors import Shape
     from graphkit.rewrite.editor import Editor
 
@@ -62,8 +63,8 @@ def _cache(editor: Editor, node: ir.Node) -> bool:
     past = (inputs[_PAST_KEY], inputs[_PAST_VALUE])
     if None in past or _read(node, 3):
         return False
-    if _causal(node) or _windowed(node):
-        return editor.miss(node, "its causal mask is counted from the past")
+    if _windowed(node):
+        return editor.miss(node, "its window is counted from the past")
     present: list[ir.Value] = []
     for index, before in zip((1, 2), past, strict=True):
         now = _heads(editor, node, index)
@@ -79,15 +80,42 @@ def _cache(editor: Editor, node: ir.Node) -> bool:
         return editor.miss(node, "the sizes of its heads are not known")
     four = editor.rank(node.inputs[0]) == 4
     attributes = dict(node.attributes) | {"q_num_heads": None, "kv_num_heads": None, "qk_matmul_output_mode": None}
-    made = editor.op(
-        "Attention", [query, *present, inputs[_MASK]], attributes, like=None if not four else node.outputs[0]
-    )
+    mask = inputs[_MASK]
+    if _causal(node) and past[0] is not None:
+        mask, attributes["is_causal"] = _up_to(editor, node, query, past[0], present[0], mask), None
+    made = editor.op("Attention", [query, *present, mask], attributes, like=None if not four else node.outputs[0])
     if not four:
         made = _flat(editor, made, node.outputs[0])
     pairs = {node.outputs[0]: made}
     pairs |= {node.outputs[i]: present[i - 1] for i in (1, 2) if _read(node, i)}
     editor.replace_all(pairs)
     return True
+
+
+def _up_to(
+    editor: Editor, node: ir.Node, query: ir.Value, past: ir.Value, keys: ir.Value, mask: ir.Value | None
+) -> ir.Value:
+    """A mask under which query i sees the keys up to i + length of the past."""
+    import numpy as np
+
+    zero, one = (editor.initializer(np.asarray(n, dtype=np.int64), "number") for n in (0, 1))
+
+    def numbers(value: ir.Value) -> tuple[ir.Value, Size | None]:
+        shape = editor.shape(value)
+        many = None if shape is None else shape[2]
+        length = size_vector(editor, node, value, 2)
+        end = editor.op("Squeeze", [length, editor.ints_value([0])], shape=(), dtype="int64")
+        return editor.op("Range", [zero, end, one], shape=(many,), dtype="int64"), many
+
+    (rows, queries), (columns, total) = numbers(query), numbers(keys)
+    shifted = editor.op("Add", [rows, size_vector(editor, node, past, 2)], like=rows)
+    upright = editor.op("Unsqueeze", [shifted, editor.ints_value([1])], shape=(queries, 1), dtype="int64")
+    seen = editor.op("LessOrEqual", [columns, upright], shape=(queries, total), dtype="bool")
+    if mask is None:
+        return seen
+    if editor.dtype(mask) == "bool":
+        return editor.op("And", [seen, mask], like=mask)
+    return _closed(editor, seen, mask)
 
 
 def _heads(editor: Editor, node: ir.Node, index: int) -> ir.Value | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from graphkit.rewrite.inlining import inline
-from graphkit.rewrite.reading import nodes_of
+from graphkit.traversal import graphs_of, nodes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -60,7 +60,7 @@ def _unlist_initializers(model: ir.Model) -> None:
     """Before IR version 4 every initializer had to be listed as an input too, which said nothing."""
     if (model.ir_version or 0) >= 4:
         return
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in graphs_of(model.graph):
         listed = [v for v in graph.inputs if v.is_initializer()]
         for value in listed:
             graph.inputs.remove(value)
@@ -68,9 +68,10 @@ def _unlist_initializers(model: ir.Model) -> None:
 
 def _name_everything(model: ir.Model) -> None:
     """A name of its own for every node and every value; the first to have a name keeps it."""
-    graphs = [model.graph, *model.graph.subgraphs()]
+    graphs = graphs_of(model.graph)
     taken: set[str] = {v.name for v in (*model.graph.inputs, *model.graph.outputs) if v.name}
     kept = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
+    numbers: dict[str, int] = {}
     for graph in graphs:
         for value in (*graph.inputs, *graph.initializers.values(), *_made(graph)):
             if id(value) in kept:
@@ -79,12 +80,13 @@ def _name_everything(model: ir.Model) -> None:
             if not value.name and not value.uses() and not value.is_graph_output():
                 continue  # an output that is left out
             if not value.name or value.name in taken:
-                value.name = _free(value.name or "value", taken)
+                value.name = _free(value.name or "value", taken, numbers)
             taken.add(value.name)
     nodes: set[str] = set()
+    numbers = {}
     for node in nodes_of(model.graph):
         if not node.name or node.name in nodes:
-            node.name = _free(node.name or f"node_{node.op_type}", nodes)
+            node.name = _free(node.name or f"node_{node.op_type}", nodes, numbers)
         nodes.add(node.name)
 
 
@@ -92,12 +94,13 @@ def _made(graph: ir.Graph) -> Iterator[ir.Value]:
     return (output for node in graph for output in node.outputs)
 
 
-def _free(hint: str, taken: set[str]) -> str:
-    number = 1
-    name = hint
+def _free(hint: str, taken: set[str], numbers: dict[str, int]) -> str:
+    """A name like `hint`; `numbers` holds the last one tried for each, so that many of a kind are named in one go."""
+    name, number = hint, numbers.get(hint, 1)
     while name in taken:
         number += 1
         name = f"{hint}_{number}"
+    numbers[hint] = number
     return name
 
 
@@ -109,7 +112,7 @@ def _constants(editor: Editor) -> None:
     tensor is written as `value`."""
     import onnx_ir as ir
 
-    for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
+    for graph in graphs_of(editor.model.graph):
         for node in [n for n in graph if n.op_type == "Constant" and not n.domain]:
             tensor = constant_tensor(node)
             if tensor is None:

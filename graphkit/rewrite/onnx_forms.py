@@ -16,6 +16,10 @@ def made_attribute(name: str, value: Any) -> ir.Attr:
 
     if isinstance(value, ir.Attr):
         return ir.Attr(name, value.type, value.value)
+    if isinstance(value, int):
+        return ir.Attr(name, ir.AttributeType.INT, value)
+    if isinstance(value, list | tuple) and value and all(isinstance(item, int) for item in value):
+        return ir.Attr(name, ir.AttributeType.INTS, value)  # what ir.convenience does too, behind six protocols
     return ir.convenience.convert_attribute(name, value)
 
 

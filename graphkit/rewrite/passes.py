@@ -28,7 +28,7 @@ class Options:
     """What rewriting is asked for.
 
     Attributes:
-        level: 0: only what the target needs; 1: results stay bit for bit the same; 2: fusions too, which round
+        level: 0: only what the target needs; 1: every number is computed as before; 2: fusions too, which round
             differently, and the opset is lifted for them.
         target: `onnx` (portable standard operators), `trt`, `rtx` or `ort`.
         opset: The opset to end with; None for the newest that the target takes (level 2), or the model's own.
@@ -128,8 +128,11 @@ def _fold(editor: Editor, options: Options) -> None:
 
 def _rules(editor: Editor, options: Options) -> None:
     from graphkit.rewrite import driver
+    from graphkit.rewrite.fold import write_out
 
-    driver.run(editor, _chosen(editor, options))
+    chosen = _chosen(editor, options)
+    driver.run(editor, chosen)
+    write_out(editor, chosen)
 
 
 def _legal(editor: Editor, options: Options) -> None:

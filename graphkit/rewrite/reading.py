@@ -7,13 +7,14 @@ each is written once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from graphkit.analyze.polynomial import Size
 from graphkit.analyze.tensors import Shape
 from graphkit.rewrite.facts import Facts
+from graphkit.traversal import nodes_of as nodes_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,8 +167,8 @@ class Reading:
         found = self.constant(value)
         if found is None or not found.size or found.dtype.kind not in "fiub":
             return None
-        first = found.reshape(-1)[0]
-        return float(first) if (found == first).all() else None
+        first, last = found.item(0), found.item(found.size - 1)
+        return float(first) if first == last and (found.size <= 2 or (found == first).all()) else None
 
     def integers(self, value: ir.Value | None) -> list[int] | None:
         """The integers that a small tensor always holds: a constant, or shape arithmetic with a known result."""
@@ -206,22 +207,6 @@ class Reading:
             if number is not None:
                 return value, number
         return None
-
-
-_WITH_BODIES = frozenset(("If", "Loop", "Scan", "SequenceMap"))
-
-
-def nodes_of(graph: ir.Graph | ir.Function) -> Iterator[ir.Node]:
-    """Every node of a graph, those of the bodies in it behind the node that holds them."""
-    for node in graph:
-        yield node
-        if node.domain or node.op_type in _WITH_BODIES:
-            for attribute in node.attributes.values():
-                if attribute.type.name == "GRAPH":
-                    yield from nodes_of(attribute.as_graph())
-                elif attribute.type.name == "GRAPHS":
-                    for inner in attribute.as_graphs():
-                        yield from nodes_of(inner)
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol | None:

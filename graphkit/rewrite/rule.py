@@ -28,7 +28,8 @@ class Rule:
         apply: Looks at one node, and rewrites what is around it; whether it did. It changes the graph through the
             editor alone. What it says to `Editor.miss` is shown as a near miss.
         says: What it does, in a line, for people.
-        exact: Whether results are bit for bit the same; else they differ by rounding.
+        exact: Whether every number is computed by the same operations in the same order; else results differ by
+            rounding.
         targets: Targets for which it is right; () for all.
         since: Lowest opset in which what it makes exists.
         late: Whether it waits until no early rule finds anything more.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from graphkit.rewrite.editor import bury_all
 from graphkit.rewrite.normalise import raise_ir_version
-from graphkit.rewrite.reading import nodes_of
+from graphkit.traversal import graphs_of, nodes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,7 +22,7 @@ def tidy(editor: Editor) -> None:
     """Tidy a model up, in place. Inputs and outputs of the graph stay, used or not."""
     model = editor.model
     bury_all(editor)
-    for graph in (model.graph, *model.graph.subgraphs()):
+    for graph in graphs_of(model.graph):
         _drop_constants(graph)
         if not _in_order(graph):
             graph.sort()
@@ -57,8 +57,11 @@ def _in_order(graph: ir.Graph) -> bool:
 
 
 def _trim(editor: Editor, node: ir.Node) -> None:
-    """Leave out the last outputs, where nobody reads them and the operator may do without."""
-    if node.domain or len(node.outputs) < 2:
+    """Leave out the last outputs, where nobody reads them and the operator may do without.
+
+    How many outputs a BatchNormalization has says whether it trains.
+    """
+    if node.domain or len(node.outputs) < 2 or node.op_type == "BatchNormalization":
         return
     needed = len(node.outputs)
     while needed > 1 and not node.outputs[needed - 1].uses() and not node.outputs[needed - 1].is_graph_output():

@@ -97,8 +97,24 @@ def test_page_says_whether_a_target_is_met(most, limit, met, word):
     assert word in page([claim], runs=5, warm_up=1, load=None)
 
 
+def claim_of(room: str) -> Claim:
+    found = Comparison(Series((4.0,)), Series((2.0,)))
+    return Claim(f"{room}, asleep", python("pass"), python("pass"), None, found=found, room=room)
+
+
+def test_a_room_that_is_measured_again_leaves_the_sections_of_the_others_as_they_are():
+    both = page([claim_of("sleep"), claim_of("wake")], runs=5, warm_up=1, load=1.5)
+    old = both.replace("measured on ", "measured long before ")
+    again = page([claim_of("wake")], runs=7, warm_up=1, load=2.5, before=old)
+    kept, renewed = again.split("## wake")
+    assert kept == old.split("## wake")[0]
+    assert "then 7 timed runs" in renewed
+    assert "measured long before" not in renewed
+    assert page([], runs=5, warm_up=1, load=None, before=again) == again
+
+
 def test_page_of_few_runs_says_that_it_measures_nothing():
-    assert "measures nothing" in page([], runs=1, warm_up=0, load=None)
+    assert "measures nothing" in page([claim_of("sleep")], runs=1, warm_up=0, load=None)
     assert "measures nothing" not in page([], runs=5, warm_up=1, load=None)
 
 

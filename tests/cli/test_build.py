@@ -123,6 +123,30 @@ def test_a_missing_file_and_one_that_is_no_model(run, here):
     assert (said.code, json.loads(said.out)["status"]) == (2, "error")
 
 
+def test_the_source_is_never_replaced(run, here):
+    before = (here / "m.onnx").read_bytes()
+    for line in (("build", "m.onnx", "-o", "./m.onnx"), ("convert", "m.onnx", "--to", "trt", "-q", "-o", "m.onnx")):
+        said = run(*line, "--dim", "batch=1:4:8", "--cc", "8.6")
+        assert (said.code, "error[GK212]" in said.err) == (2, True), said.err
+    assert (here / "m.onnx").read_bytes() == before
+
+
+def test_another_kind_of_model_is_named(run, here):
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (here / "net.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    (here / "x.engine").write_bytes(b"vtrt" + (128).to_bytes(8, "little").rjust(20, b"\0").ljust(124, b"\1"))
+    assert "net.safetensors is no ONNX file: safetensors" in run("build", "net.safetensors").err
+    assert "x.engine is no ONNX file: TensorRT-RTX engine" in run("build", "x.engine").err
+    assert run("build", ".").err.startswith("error[GK202]: . is a folder")
+
+
+def test_sizes_that_no_profile_holds_are_refused(run, here):
+    found = run("build", "m.onnx", "-q", "--dim", "batch=1:4:2147483648", "--cc", "8.6")
+    said = "error[GK209]: the dimension `batch` of input `x` becomes 2147483648"
+    assert (found.code, found.err.startswith(said)) == (2, True), found.err
+    assert not (here / "m.engine").exists()
+
+
 def test_the_cache_is_listed_and_pruned(run, here):
     assert run("cache", "list").out == f"0 engines, 0.00 MB in {here}/cache/engines\n"
     assert run("cache", "dir").out == f"{here}/cache/engines\n"

@@ -240,7 +240,7 @@ Usage: graphkit optimize [OPTIONS] [MODEL]
 
 Options:
   -o, --output PATH            File to write.  [default: MODEL.opt.onnx here]
-  --level INTEGER RANGE        1: bit for bit the same.  [default: 2; 0<=x<=2]
+  --level INTEGER RANGE        1: the same arithmetic.  [default: 2; 0<=x<=2]
   --target [onnx|trt|rtx|ort]  What takes the result; onnx: anything.
                                [default: onnx]
   --opset N                    Opset of the result.  [default: the newest]

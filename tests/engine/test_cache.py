@@ -88,6 +88,22 @@ def _flip(folder):
     (folder / "engine").write_bytes(data)
 
 
+def _another_target(folder):
+    said = (folder / "entry.json").read_text()
+    assert '"targets": ["9.0"]' in said
+    (folder / "entry.json").write_text(said.replace('"targets": ["9.0"]', '"targets": ["8.0"]'))
+
+
+def _a_folder(folder):
+    (folder / "engine").unlink()
+    (folder / "engine").mkdir()
+
+
+def _a_file(folder):
+    shutil.rmtree(folder)
+    folder.write_bytes(b"")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -98,6 +114,9 @@ def _flip(folder):
         lambda folder: (folder / "entry.json").write_bytes(b""),
         lambda folder: (folder / "entry.json").write_bytes(b"[]"),
         lambda folder: (folder / "entry.json").write_text('{"schema": "graphkit.cache/1"}'),
+        _another_target,
+        _a_folder,
+        _a_file,
     ],
 )
 def test_a_damaged_entry_is_dropped_and_nothing_is_handed_out(tmp_path, damage):
@@ -142,6 +161,19 @@ def test_storing_twice_keeps_the_first_and_leaves_no_draft(tmp_path):
     assert [path.name for path in store.root.iterdir()] == [KEY]
     store.take(KEY, tmp_path / "out.engine")
     assert (tmp_path / "out.engine").read_bytes() == b"an engine"
+
+
+def test_a_process_that_was_faster_is_no_trouble(tmp_path, monkeypatch):
+    store = EngineCache()
+    rename = Path.rename
+
+    def late(draft, target):
+        shutil.copytree(draft, target)
+        return rename(draft, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    assert store.store(KEY, a_built(tmp_path), SIDECAR) is None
+    assert [path.name for path in store.root.iterdir()] == [KEY]
 
 
 # --- where it is, and what goes ------------------------------------------------------------------------------------

@@ -191,3 +191,22 @@ def test_inference_that_does_not_end_is_ended_and_the_next_one_works(make, cnn, 
         prove(bomb, ())
     monkeypatch.undo()
     prove(cnn, (DimRange("batch", 1, 4, 8),))
+
+
+def test_an_operator_that_onnx_infers_nothing_for_is_looked_through(make):
+    weights = [("s", np.ones(4, "f")), ("b", np.zeros(4, "f"))]
+    nodes = [helper.make_node("GroupNormalization", ["x", "s", "b"], ["a"], num_groups=2)]
+    nodes.append(helper.make_node("Sigmoid", ["a"], ["y"]))
+    model = make(nodes, [("x", FLOAT, ["n", 4, 6])], [("y", FLOAT, ["n", 4, 6])], weights)
+    prove(model, (DimRange("n", 1, 2, 3),))
+
+
+@pytest.mark.parametrize("noted", [3, 7])
+def test_a_size_of_an_output_that_was_noted_for_one_run_is_no_evidence(make, noted):
+    """torch 2.13 writes the length of its example at the output of an LSTM that takes any."""
+    model = make([helper.make_node("Relu", ["x"], ["y"])], [("x", FLOAT, ["n", 4])], [("y", FLOAT, ["n", 4])])
+    model.ir.graph.outputs[0].shape = ir.Shape([noted, 4])
+    prove(model, (DimRange("n", 1, 2, 3),))
+    model.ir.graph.outputs[0].shape = ir.Shape([noted, 5])
+    with pytest.raises(TargetUnsupported, match=r"\(4\) vs \(5\)"):
+        prove(model, (DimRange("n", 1, 2, 3),))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from graphkit import events, isolate
-from graphkit.engine import plan
+from graphkit import atomic, events, isolate
+from graphkit.engine import plan, refusal, trt_child
 from graphkit.engine.builder import BuildRequest
 from graphkit.engine.rtx import RtxBuilder, library
 from graphkit.errors import (
@@ -340,3 +341,31 @@ def test_an_engine_computes_what_the_model_says(gemm, tmp_path, gpu):
     engine = build(gemm, tmp_path, tf32=False)
     x = np.random.default_rng(0).standard_normal((3, 64)).astype("f")
     np.testing.assert_allclose(builder.run(engine, {"x": x})["y"], x, rtol=1e-5, atol=1e-6)
+
+
+# --- what the library builds, and could not run --------------------------------------------------------------------
+
+
+def test_a_maximum_that_the_engine_would_refuse_is_refused(cnn, tmp_path):
+    """TensorRT-RTX only warns: the volume of a tensor exceeds what it can address."""
+    with pytest.raises(BadDimRange, match=r"does not hold at the max sizes: .*tensor volume exceeds"):
+        build(cnn, tmp_path, dims=(DimRange("batch", 1, 4, 2**31 - 1),))
+    assert not list(tmp_path.glob("*.engine"))
+
+
+def test_a_workspace_that_no_kernel_fits_in_is_the_options_fault(cnn, tmp_path):
+    reply = {
+        "status": "failed", "lines": ["Myelin (no tactics to implement the operation within workspace limit.)"],
+        "targets": {}, "asked": [], "version": "1.7",
+    }  # fmt: skip
+    with pytest.raises(BuildFailed) as failure:
+        refusal.check(reply, cnn, "TensorRT-RTX")
+    assert failure.value.remedy == "give more with --workspace MIB, or leave it out"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the disk that is always full is Linux's")
+def test_a_full_disk_is_not_a_bug(cnn, tmp_path):
+    reply = trt_child.write("/dev/full", b"an engine")
+    with pytest.raises(CannotWrite, match="No space left"), atomic.replacing(tmp_path / "m.engine"):
+        refusal.check(reply, cnn, "TensorRT-RTX")
+    assert list(tmp_path.iterdir()) == []

@@ -463,6 +463,26 @@ def test_what_tensorrt_says_no_to_is_given_and_no_file_left(library, gemm, make,
     assert {p.name for p in tmp_path.iterdir()} == {"m.engine", "m.engine.json"}
 
 
+@pytest.mark.parametrize("load", ["to look into it", "to refit it"])
+def test_an_engine_that_cannot_be_loaded_gives_the_librarys_reason(library, gemm, make, tmp_path, monkeypatch, load):
+    from polygraphy.exception import PolygraphyException
+
+    def refuse(_data):
+        said = "Using an engine plan file across different models of devices"
+        library.util.get_trt_logger().log(Severity.ERROR, said)
+        raise PolygraphyException("Could not deserialize engine. See log for details.")
+
+    engine, new = build_with(gemm, tmp_path, refittable=True), tmp_path / "n.engine"
+    monkeypatch.setattr(library.polygraphy, "engine_from_bytes", refuse)
+    steps = {
+        "to look into it": lambda: TensorRTBuilder().build(BuildRequest(gemm, BATCH), new),
+        "to refit it": lambda: refit.refit(engine.path, other_weights(make), new, library=tensorrt.library()),
+    }
+    with pytest.raises(BuildFailed, match="across different models of devices"):
+        steps[load]()
+    assert not (tmp_path / "n.engine").exists()
+
+
 def test_an_engine_that_takes_no_weights_or_is_anothers_is_refused(library, gemm, make, tmp_path):
     engine = build_with(gemm, tmp_path)
     with pytest.raises(BadOption, match="takes no new weights"):

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from graphkit.errors import GpuRequired, InvalidExport, UnknownName
-from graphkit.parity.check import check, engine_status
+from graphkit.parity.check import cases_of, check, check_cases, engine_status
 from graphkit.parity.inputs import plan_inputs
+from graphkit.parity.judge import Judge
 from graphkit.parity.runners import OrtRunner
 from graphkit.parity.sizes import choose_sizes
 from graphkit.parity.verdict import ParityReport
+from graphkit.quantization import engine_judge
+from graphkit.request import QuantizeRequest
 from graphkit.shapes import DimRange
 
 TEXT = "g (float[batch, 6] x) => (float[batch, 6] y) { h = MatMul(x, w) r = Relu(h) y = Add(r, b) }"
@@ -200,3 +203,31 @@ def test_an_engine_is_held_to_the_reference(setting):
     assert verdict.status == "fail"
     assert "outside the tolerance" in verdict.reason
     assert engine_status(reference(), reference(), setting[0], ()).status == "not run"
+
+
+def test_each_candidate_has_its_own_judge(graph):
+    """What TF32 explains in an engine is a fault of a float32 program."""
+    model = graph("g (float[2] x) => (y) { y = Neg(x) }")
+    rounded = Python(lambda x: {"y": -x * np.float32(1 + 2**-8.5)})
+    cases = cases_of(plan_inputs(model), choose_sizes(model.signature, ()), None, 0)
+    done = check_cases(Python(lambda x: {"y": -x}), [rounded, rounded], cases, [Judge(), Judge(tf32=True)])
+    assert {c.status for c in done[::2]} == {"fail"}
+    assert {c.status for c in done[1::2]} == {"pass"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "tf32", "off", "passes"),
+    [
+        (None, False, 1e-2, False),
+        (None, True, 1e-2, True),
+        (QuantizeRequest("fp16"), False, 1e-2, True),
+        (QuantizeRequest("bf16"), False, 3e-2, True),
+        (QuantizeRequest("fp16"), True, 1e-1, False),
+        (QuantizeRequest("int8"), False, 1e-2, True),
+        (QuantizeRequest("int8"), False, 2.0, False),
+    ],
+)
+def test_an_engine_is_judged_by_the_precision_that_it_was_asked_for(asked, tf32, off, passes):
+    values = np.random.default_rng(0).standard_normal(64).astype("f")
+    judged = engine_judge(asked, tf32=tf32)({"y": values}, {"y": values * np.float32(1 + off)})
+    assert (judged.outputs[0].status == "pass") is passes

@@ -193,10 +193,45 @@ def test_outlier_channels_move_into_the_weights(opset):
     assert found["percentile"] > 4 * found["minmax"]
 
 
-def test_without_outliers_nothing_is_moved(calibrated):
-    for name in ("residual", "branched"):
-        lowered = calibrated[name, "int8"].lower().model
-        assert not [n for n in lowered.ir.graph.initializers if n.endswith("_smoothing")]
+SHIFTED = {
+    "a graph output": "y = MatMul(x, w)",
+    "a bias behind it": "h = MatMul(x, w) y = Add(h, b)",
+    "a bias in it": "y = Gemm(x, w, b)",
+    "a scaled bias": "y = Gemm <beta = 2.0> (x, w, b)",
+    "a transposed weight": "y = Gemm <transB = 1> (x, t, b)",
+}
+
+
+@pytest.mark.parametrize("body", SHIFTED.values(), ids=SHIFTED)
+def test_values_on_one_side_of_zero_use_the_whole_range(body):
+    rng = np.random.default_rng(0)
+    weight = rng.choice([-1, 1], (16, 4)).astype(np.float32)  # exact in int8
+    bias = rng.standard_normal(4).astype(np.float32)
+    given = {"w": weight, "t": np.ascontiguousarray(weight.T), "b": bias}
+    given = {name: value for name, value in given.items() if f"{name})" in body or f" {name}," in body}
+    source = text(f"g (float[batch, 16] x) => (float[batch, 4] y) {{ {body} }}", 20, **given)
+    rows = [{"x": rng.uniform(-0.1, 8, (64, 16)).astype(np.float32)} for _ in range(5)]
+    wanted = outputs(source, rows[0])["y"]
+    lowered = quantize.lower(source, "int8", rows[1:]).model
+    onnx.checker.check_model(lowered.to_proto(), full_check=True)
+    assert operators(lowered)["Sub"] == 1
+    assert operators(lowered)["Add"] == (body == SHIFTED["a bias behind it"] or "b)" not in body or "beta" in body)
+    assert [v.name for v in lowered.ir.graph.outputs] == ["y"]
+    assert float(np.abs(lowered.ir.graph.initializers["x_shift"].const_value.numpy() - 3.95).max()) < 0.2
+    error = np.linalg.norm(outputs(lowered, rows[0])["y"] - wanted) / np.linalg.norm(wanted)
+    assert error < 0.005
+
+
+def test_a_channel_that_was_quiet_in_half_of_the_samples_is_not_given_a_range_of_its_own():
+    rng = np.random.default_rng(0)
+    weight = np.eye(16, dtype=np.float32)
+    source = text("g (float[batch, 16] x) => (float[batch, 16] y) { y = MatMul(x, w) }", w=weight)
+    rows = [{"x": rng.standard_normal((32, 16)).astype(np.float32)} for _ in range(4)]
+    for row in rows[::2]:
+        row["x"][:, 3] /= 1000
+    lowered = quantize.lower(source, "int8", rows).model
+    found = outputs(lowered, rows[1])["y"][:, 3]
+    np.testing.assert_allclose(found, rows[1]["x"][:, 3], atol=0.04)
 
 
 # --- what is kept ------------------------------------------------------------------------------------------------

@@ -33,11 +33,16 @@ def masks(model, seeds) -> np.ndarray:
     return np.stack([next(iter(outputs(model, {spec.name: text_image(s)}).values())) > THRESHOLD for s in seeds])
 
 
-def test_the_detector_finds_the_same_text_in_int8(detector):
+FIRST = frozenset(f"p2o.Conv.{number}" for number in range(10))
+"""What `--method percentile --max-drop 0.01` keeps on these images within 20 trials; more give some of them back."""
+
+
+def test_the_detector_finds_the_same_text_in_int8_on_every_image(detector):
     (spec,) = detector.signature.inputs
-    lowered = quantize.lower(detector, "int8", [{spec.name: text_image(seed)} for seed in range(16)])
-    assert lowered.share == 1
+    images = [{spec.name: text_image(seed)} for seed in range(16)]
+    lowered = quantize.lower(detector, "int8", images, method="percentile", keep=FIRST)
+    assert lowered.share > 0.98
     assert operators(lowered.model)["QuantizeLinear"] > 40
-    wanted, found = (masks(m, range(100, 110)) for m in (detector, lowered.model))
+    wanted, found = (masks(m, range(9000, 9010)).reshape(10, -1) for m in (detector, lowered.model))
     assert 0.03 < wanted.mean() < 0.3
-    assert (wanted & found).sum() / (wanted | found).sum() >= 0.95
+    assert ((wanted & found).sum(1) / (wanted | found).sum(1)).min() >= 0.95

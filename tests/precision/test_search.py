@@ -135,6 +135,14 @@ def test_groups_are_modules_and_the_largest_is_split_first():
     assert every == [layer.name for layer in layers]
 
 
+def test_a_path_with_more_parts_than_there_are_groups_is_split_into_neighbours():
+    layers = [Layer(f"Conv.{n}", ("Conv", str(n))) for n in range(60)] + [Layer("Gemm.0", ("Gemm", "0"))]
+    groups = grouped(layers)
+    assert 10 < len(groups) <= MOST
+    assert max(len(g.order) for g in groups) <= 5
+    assert [n for g in groups for n in g.order] == [layer.name for layer in layers]
+
+
 def test_layers_without_a_path_go_by_their_place():
     layers = [Layer(f"node{n}", ()) for n in range(100)]
     groups = grouped(layers)

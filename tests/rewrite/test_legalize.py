@@ -63,11 +63,11 @@ def test_valid_keys_become_a_mask_because_tensorrt_ignores_their_number() -> Non
     np.testing.assert_array_equal(run(after, changed)[0], run(after, feeds)[0])
 
 
-def test_what_is_counted_from_the_past_is_left_and_said() -> None:
-    before = attention(past=(2, 4, 3, 8), outputs=("y", "a", "b"), is_causal=1)
+def test_what_is_counted_from_the_end_of_the_keys_is_left_and_said() -> None:
+    before = attention(length=True, is_causal=1)
     after, changes = optimised(before, level=0, target="rtx")
     assert operators(after) == {"Attention": 1}
-    assert any(miss.rule == "legal-attention-cache" for miss in changes.missed)
+    assert any(miss.rule == "legal-attention-length" for miss in changes.missed)
 
 
 def test_axes_that_are_fed_are_left_and_said() -> None:

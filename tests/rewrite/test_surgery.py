@@ -99,7 +99,7 @@ def test_extract_by_tensor_and_by_node(model):
     assert "head" not in part.ir.graph.initializers
     with pytest.raises(BadOption, match="gain"):
         parts.extract(model, ["x"], ["features"])
-    with pytest.raises(BadOption, match="do not depend"):
+    with pytest.raises(BadOption, match="does not depend"):
         parts.extract(model, ["x", "gain", "flat"], ["features"])
     with pytest.raises(UnknownName, match="feature"):
         parts.extract(model, ["x"], ["feature"])

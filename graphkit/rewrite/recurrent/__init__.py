@@ -20,6 +20,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from graphkit.traversal import graphs_of, nodes_of
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -49,8 +51,9 @@ def recognise_recurrent(graph: ir.Model) -> Counter[str]:
     from graphkit.rewrite.recurrent.plan import plan
 
     made: Counter[str] = Counter()
-    taken = _names(graph)
-    for node in list(_loops(graph)):
+    loops = list(_loops(graph))
+    taken = _names(graph) if loops else set()
+    for node in loops:
         found = plan(node)
         if found is not None:
             emit(found, taken)
@@ -59,12 +62,12 @@ def recognise_recurrent(graph: ir.Model) -> Counter[str]:
 
 
 def _loops(graph: ir.Model) -> Iterator[ir.Node]:
-    return (n for n in graph.graph.all_nodes() if n.op_type == "Loop" and not n.domain)
+    return (n for n in nodes_of(graph.graph) if n.op_type == "Loop" and not n.domain)
 
 
 def _names(graph: ir.Model) -> set[str]:
     """Every name of a node or a value, those of subgraphs included."""
-    names = {v.name for g in (graph.graph, *graph.graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())}
-    for node in graph.graph.all_nodes():
+    names = {v.name for g in graphs_of(graph.graph) for v in (*g.inputs, *g.initializers.values())}
+    for node in nodes_of(graph.graph):
         names |= {node.name, *(o.name for o in node.outputs)}
     return {n for n in names if n}

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from importlib import import_module
 
 from graphkit.errors import UnknownName
-from graphkit.rewrite.rule import GROUPS, Rule
+from graphkit.rewrite.rule import GROUPS, Changes, Rule
 
 _FILES = (
     "identities",
@@ -30,7 +30,9 @@ _FILES = (
     "rope",
     "attention_grid",
     "attention",
+    "attention_cache",
     "attention_heads",
+    "cache_write",
     "qkv",
     "norm_residual",
     "target_ranks",
@@ -65,6 +67,14 @@ def check_names(names: Iterable[str]) -> None:
             near = get_close_matches(name, known, n=1)
             remedy = f"did you mean {near[0]}?" if near else "graphkit optimize --rules lists them"
             raise UnknownName(f"no rewrite rule or group is called `{name}`", remedy=remedy)
+
+
+def rounding(changes: Changes) -> bool:
+    """Whether anything that was done may round differently: by a rule that is not exact, or by none of these."""
+    from graphkit.rewrite import legalize
+
+    exact = {rule.name for rule in (*every(), *legalize.rules()) if rule.exact}
+    return not exact.issuperset(changes.by_rule())
 
 
 def chosen(target: str, opset: int, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()) -> tuple[Rule, ...]:

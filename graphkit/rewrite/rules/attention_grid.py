@@ -11,7 +11,6 @@ from graphkit.rewrite.rules.attention_parts import iota
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from graphkit.analyze.polynomial import Size
     from graphkit.analyze.tensors import Shape
     from graphkit.rewrite.editor import Editor
 
@@ -27,19 +26,18 @@ def _grid(editor: Editor, node: ir.Node) -> bool:
     rank = editor.rank(where.outputs[0])
     if rank is None or editor.attribute(where, "axis") not in (-1, rank - 1):
         return False
-    axes = [_index(editor, value) for value in where.inputs]
-    return _spread(editor, node, data, axes, shape)
+    return _spread(editor, node, data, [_index(editor, value) for value in where.inputs], shape)
 
 
-def _index(editor: Editor, value: ir.Value | None) -> tuple[int, Size] | None:
-    """The axis, from the end of the result, along which one of the indices counts; behind it stands their axis."""
+def _index(editor: Editor, value: ir.Value | None) -> ir.Value | None:
+    """One of the indices, behind which stands their axis."""
     node = editor.producer(value, "Unsqueeze")
     inner = node.inputs[0] if node is not None else None
     rank = editor.rank(inner)
     if node is None or rank is None or editor.axes(node) != (rank,):
         return None
     wide = editor.producer(inner, "Expand")
-    return iota(editor, wide.inputs[0] if wide is not None else inner)
+    return wide.inputs[0] if wide is not None else inner
 
 
 def _flat_grid(editor: Editor, node: ir.Node) -> bool:
@@ -60,9 +58,8 @@ def _flat_grid(editor: Editor, node: ir.Node) -> bool:
         product = editor.producer(row, "Mul")
         for batch, width in editor.operands(product) if product is not None else ():
             if editor.sizes(width) == (known[1],):
-                axes = [iota(editor, batch), iota(editor, key)]
                 spread = shape if from_[1:] == () else shape[:-1]
-                return _spread(editor, node, data, axes, spread, shape)
+                return _spread(editor, node, data, [batch, key], spread, shape)
     return False
 
 
@@ -70,25 +67,41 @@ def _spread(
     editor: Editor,
     node: ir.Node,
     data: ir.Value,
-    axes: list[tuple[int, Size] | None],
+    indices: list[ir.Value | None],
     grid: Shape,
     shape: Shape | None = None,
 ) -> bool:
-    """The gathered value is the data itself, with sizes of 1 between."""
+    """The gathered value is the data itself, or its first keys, with sizes of 1 between."""
     known = editor.shape(data)
-    batch, key = axes
-    if known is None or batch is None or key is None or (batch[1], key[1]) != known or None in known:
+    batch, key = (iota(editor, index) for index in indices)
+    if known is None or batch is None or key is None or batch[1] != known[0] or None in known:
         return editor.miss(node, "its indices are not known to be all of them in order")
     rank = len(grid)
     first, second = batch[0] + rank, key[0] + rank
-    wanted = tuple(known[0] if i == first else known[1] if i == second else 1 for i in range(rank))
+    wanted = tuple(batch[1] if i == first else key[1] if i == second else 1 for i in range(rank))
     if not first < second or grid != wanted:
         return editor.miss(node, "its indices are not known to be all of them in order")
+    if key[1] != known[1]:
+        numbers = _numbers(editor, indices[1])
+        if numbers is None or shape is not None:  # flattened, what is behind the last key is the next row
+            return editor.miss(node, "its indices are not known to be all of them in order")
+        some = (known[0], key[1])
+        data = editor.op("Gather", [data, numbers], {"axis": 1}, like=data, shape=some)
     whole = shape or grid
     missing = [i for i in range(len(whole)) if i not in (first, second)]
     made = editor.op("Unsqueeze", [data, editor.ints_value(missing)], like=node.outputs[0], shape=whole)
     editor.replace(node.outputs[0], made)
     return True
+
+
+def _numbers(editor: Editor, value: ir.Value | None) -> ir.Value | None:
+    """The vector 0, 1, 2 ... of which an index is made."""
+    for _ in range(8):
+        if editor.rank(value) == 1 and editor.dtype(value) in ("int64", "int32"):
+            return value
+        node = editor.producer(value, "Unsqueeze", "Squeeze", "Reshape", "Cast", "Identity")
+        value = node.inputs[0] if node is not None else None
+    return None
 
 
 def _rows(editor: Editor, node: ir.Node) -> bool:
@@ -163,7 +176,7 @@ RULES = (
         "transformer",
         ("GatherND",),
         _grid,
-        "GatherND at every index in order is what it gathers from",
+        "GatherND at every index in order is what it gathers from, or a Gather of its first keys",
         since=13,
     ),
     Rule(

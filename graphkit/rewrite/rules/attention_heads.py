@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from graphkit.analyze.tensors import Tensor
 from graphkit.rewrite.rule import Rule
 from graphkit.rewrite.rules.attention_parts import permutation
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 def _plain(editor: Editor, node: ir.Node) -> bool:
     """Whether it has four axes, one output and no cache."""
     past = any(editor.input(node, index) is not None for index in (4, 5, 6))
-    return editor.rank(node.inputs[0]) == 4 and not past and not any(o.uses() for o in node.outputs[1:])
+    return editor.rank(node.inputs[0]) == 4 and not past and not _read(node, 1)
+
+
+def _read(node: ir.Node, first: int) -> bool:
+    """Whether one of its outputs from there on is read."""
+    return any(output.uses() or output.is_graph_output() for output in node.outputs[first:])
 
 
 def _repeated(editor: Editor, node: ir.Node) -> bool:
@@ -61,8 +67,9 @@ def _once(editor: Editor, value: ir.Value) -> ir.Value | None:
 
 
 def _joined(editor: Editor, node: ir.Node) -> bool:
-    """Four axes to three."""
-    if not _plain(editor, node):
+    """Four axes to three; a cache keeps its four."""
+    cached = editor.input(node, 4) is not None and editor.input(node, 5) is not None and not _read(node, 3)
+    if not _plain(editor, node) and not (cached and editor.rank(node.inputs[0]) == 4):
         return False
     transpose = editor.only_user(node.outputs[0], "Transpose")
     if transpose is None or permutation(editor, transpose) != (0, 2, 1, 3):
@@ -83,7 +90,14 @@ def _joined(editor: Editor, node: ir.Node) -> bool:
         return False
     shape = (q[0], q[2], q[1] * v[3])
     attributes = dict(node.attributes) | {"q_num_heads": q[1], "kv_num_heads": k[1]}
-    made = editor.op("Attention", [*parts, *node.inputs[3:]], attributes, shape=shape, dtype=editor.dtype(turned))
+    inputs = [*parts, *node.inputs[3:]]
+    made, *present = editor.ops("Attention", inputs, attributes, outputs=len(node.outputs) if cached else 1)
+    editor.describe(made, Tensor(shape, editor.dtype(turned)))
+    kept = {
+        old: new for old, new in zip(node.outputs[1:], present, strict=False) if old.uses() or old.is_graph_output()
+    }
+    for old, new in zip(node.outputs[1:], present, strict=False):
+        editor.describe(new, Tensor(editor.shape(old), editor.dtype(old)))
     pairs: dict[ir.Value, ir.Value] = {}
     for user in behind:
         result = user.outputs[0]
@@ -95,7 +109,7 @@ def _joined(editor: Editor, node: ir.Node) -> bool:
         return editor.miss(node, "the Reshape behind it copies sizes of the four axes")
     if len(behind) == 1 and editor.shape(behind[0].outputs[0]) == shape:
         pairs = {behind[0].outputs[0]: made}
-    editor.replace_all(pairs)
+    editor.replace_all(pairs | kept)
     return True
 
 

@@ -94,6 +94,12 @@ def _terms(editor: Editor, value: ir.Value) -> list[ir.Value]:
     return [term for v in inner for term in _terms(editor, v)]
 
 
+def terms_of(editor: Editor, mask: ir.Value) -> list[ir.Value]:
+    """What a mask of either form is the And of: a boolean one, or Where(condition, 0, -inf)."""
+    choice = _choice(editor, mask)
+    return _terms(editor, mask if choice is None else choice[0])
+
+
 def _whole(editor: Editor, value: ir.Value, sizes: Sizes) -> bool:
     shape = _shape(editor, value, sizes)
     return shape is not None and shape[-2:] == sizes.shape[2:]

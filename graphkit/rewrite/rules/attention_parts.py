@@ -144,8 +144,15 @@ def always_true(editor: Editor, value: ir.Value | None, depth: int = 8) -> bool:
     return False
 
 
-def iota(editor: Editor, value: ir.Value | None, depth: int = 8) -> tuple[int, Size] | None:
+def iota(editor: Editor, value: ir.Value | None) -> tuple[int, Size] | None:
     """The axis, counted from the end, along which a value is 0, 1, 2 ..., and how many; all its other sizes are 1."""
+    found = counted(editor, value)
+    return None if found is None or found[1] != 0 else (found[0], found[2])
+
+
+def counted(editor: Editor, value: ir.Value | None, depth: int = 8) -> tuple[int, Size, Size] | None:
+    """The axis, counted from the end, along which a value is n, n + 1, n + 2 ..., n itself, and how many; all its other
+    sizes are 1."""
     shape = editor.shape(value)
     if value is None or shape is None or depth == 0:
         return None
@@ -157,19 +164,26 @@ def iota(editor: Editor, value: ir.Value | None, depth: int = 8) -> tuple[int, S
         array = editor.constant(value)
         if array is None or not long or array.reshape(-1).tolist() != list(range(array.size)):
             return None
-        return long[0] - len(shape), array.size
+        return long[0] - len(shape), 0, array.size
     if node.op_type == "Range":
-        starts, by = editor.scalar(node.inputs[0]), editor.scalar(node.inputs[2])
-        if starts != 0.0 or by != 1.0 or shape[0] is None:
+        first, by = editor.sizes(node.inputs[0]), editor.scalar(node.inputs[2])
+        if first is None or len(first) != 1 or by != 1.0 or shape[0] is None:
             return None
-        return -1, shape[0]
+        return -1, first[0], shape[0]
+    if node.op_type == "Add":
+        for numbers, more in editor.operands(node):
+            shift = editor.sizes(more)
+            if shift is not None and len(shift) == 1 and long:
+                inner = counted(editor, numbers, depth - 1)
+                return inner and (inner[0], inner[1] + shift[0], inner[2])
+        return None
     if node.op_type in ("Unsqueeze", "Squeeze", "Reshape", "Cast", "Identity"):
-        inner = iota(editor, node.inputs[0], depth - 1)
+        inner = counted(editor, node.inputs[0], depth - 1)
         if inner is None or (node.op_type == "Cast" and editor.dtype(value) not in ("int64", "int32")):
             return None
         if not long:  # a range of one element, or one of which that is known
             return None
-        return long[0] - len(shape), inner[1]
+        return long[0] - len(shape), inner[1], inner[2]
     return None
 
 

@@ -24,6 +24,11 @@ _READ_AT_ONCE = 4_000_000
 
 _MOST_PIECES = 16
 
+_WEIGHT = 4096
+"""Bytes above which a weight of one number in a shape stays a node, until the scales behind its layer are folded."""
+
+_WEIGHTED = frozenset(["Conv", "ConvTranspose", "Gemm", "MatMul"])
+
 _LATER = frozenset(["Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"])
 _NO_ARITHMETIC = frozenset(("bfloat16", "float8e4m3fn", "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz"))
 
@@ -63,6 +68,9 @@ def _fold(editor: Editor, node: ir.Node, *, exact: bool) -> bool:
     if added is None:
         if node.op_type in known.GROWING and not _tiny(editor, node):
             return editor.miss(node, "how large the result would be is not known")
+    elif added > _WEIGHT and editor.compact and _is_compact_weight(node):
+        editor.left_compact = True
+        return False
     elif not editor.affords(added):
         return editor.miss(node, f"the result would add {added:,} bytes to the model")
     if sum(tensor.nbytes for tensor in given) > _READ_AT_ONCE:
@@ -83,6 +91,13 @@ def _fold(editor: Editor, node: ir.Node, *, exact: bool) -> bool:
         }
     )
     return True
+
+
+def _is_compact_weight(node: ir.Node) -> bool:
+    """Whether it is one number in a shape, which layers alone read, as their weights."""
+    uses = node.outputs[0].uses()
+    layers = all(user.op_type in _WEIGHTED and not user.domain and index == 1 for user, index in uses)
+    return node.op_type == "ConstantOfShape" and layers and not node.outputs[0].is_graph_output()
 
 
 def _may(editor: Editor, node: ir.Node, given: list[ir.TensorProtocol], exact: bool) -> bool:
@@ -203,6 +218,21 @@ def _arithmetic(editor: Editor, node: ir.Node) -> bool:
     return True
 
 
+def _filled(editor: Editor, node: ir.Node) -> bool:
+    """One number in a shape stays that, however its elements are moved."""
+    made = editor.producer(node.inputs[0], "ConstantOfShape")
+    shape = editor.shape(node.outputs[0])
+    sizes = [size for size in shape or () if isinstance(size, int)]
+    if made is None or shape is None or len(sizes) != len(shape) or not editor.is_constant(made.inputs[0]):
+        return False
+    import numpy as np
+
+    given = editor.initializer(np.asarray(sizes, np.int64), "sizes")
+    filled = editor.op("ConstantOfShape", [given], made.attributes, like=node.outputs[0])
+    editor.replace(node.outputs[0], filled)
+    return True
+
+
 def _cast_like(editor: Editor, node: ir.Node) -> bool:
     to = editor.dtype(node.inputs[1])
     if to is None:
@@ -217,6 +247,13 @@ def _cast_like(editor: Editor, node: ir.Node) -> bool:
 
 RULES = (
     Rule("shape-arithmetic", "folding", tuple(_SIZES), _arithmetic, "sizes that are known become constants"),
+    Rule(
+        "filled-shape",
+        "folding",
+        ("Expand", "Flatten", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+        _filled,
+        "a ConstantOfShape whose result is only moved or repeated is made in the shape that comes out",
+    ),
     Rule("cast-like", "folding", ("CastLike",), _cast_like, "CastLike becomes a Cast"),
     Rule(
         "constant-folding",

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphkit.rewrite.rule import Rule
+from graphkit.traversal import graphs_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -55,10 +56,10 @@ CONSTANTS = Rule("duplicate-constants", "structure", (), _nothing, "constants wi
 def merge(editor: Editor, rules: set[str]) -> None:
     """Merge constants, then nodes, as far as the rules' names are among `rules`; linear in the graph."""
     if CONSTANTS.name in rules:
-        for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
+        for graph in graphs_of(editor.model.graph):
             _merge_constants(editor, graph)
     if NODES.name in rules:
-        for graph in (editor.model.graph, *editor.model.graph.subgraphs()):
+        for graph in graphs_of(editor.model.graph):
             _merge_nodes(editor, graph)
 
 

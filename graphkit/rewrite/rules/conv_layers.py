@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -139,7 +140,7 @@ def _weight(editor: Editor, layer: Layer, scale: Array) -> ir.Value | str:
     if (scale == 1).all():
         return value
     if not editor.is_constant(value):
-        made_of_one = _uniform(editor, value, scale)
+        made_of_one = _uniform(editor, layer, value, scale)
         return "the weights are no constant" if made_of_one is None else made_of_one
     if not affordable(editor, value):
         return "the weights are used elsewhere, and a copy would make the model grow"
@@ -152,18 +153,32 @@ def _weight(editor: Editor, layer: Layer, scale: Array) -> ir.Value | str:
     return editor.initializer(made, value.name or "weight")
 
 
-def _uniform(editor: Editor, value: ir.Value, scale: Array) -> ir.Value | None:
-    """Weights that are one number in a shape, which they stay where all channels are scaled alike."""
+def _uniform(editor: Editor, layer: Layer, value: ir.Value, scale: Array) -> ir.Value | None:
+    """Weights that are one number in a shape: they stay that where all channels are scaled alike, and are written out
+    where they are not and growth allows it."""
     import numpy as np
     import onnx_ir as ir
 
     node = editor.producer(value, "ConstantOfShape")
     written = node.attributes.get("value") if node is not None else None
-    if node is None or written is None or (scale != scale.flat[0]).any():
+    number = written.as_tensor().numpy() if written is not None else None
+    if node is None or number is None or not is_float(number):
         return None
-    number = written.as_tensor().numpy()
-    made = cast(number.astype(np.float64) * scale.flat[0], number.dtype) if is_float(number) else None
-    return None if made is None else editor.op("ConstantOfShape", node.inputs, {"value": ir.tensor(made)}, like=value)
+    if (scale == scale.flat[0]).all():
+        same = cast(number.astype(np.float64) * scale.flat[0], number.dtype)
+        return (
+            None if same is None else editor.op("ConstantOfShape", node.inputs, {"value": ir.tensor(same)}, like=value)
+        )
+    sizes = [size for size in editor.shape(value) or () if isinstance(size, int)]
+    size = math.prod(sizes) * number.itemsize
+    if size > editor.growth:
+        return None
+    old = np.full(sizes, number.item(), np.float64)
+    made = cast(old * _spread(editor, layer, old, scale), number.dtype)
+    if made is None:
+        return None
+    editor.growth -= size
+    return editor.initializer(made, value.name or "weight")
 
 
 def _spread(editor: Editor, layer: Layer, weight: Array, scale: Array) -> Array:

@@ -5,6 +5,7 @@ A number is left out only where the other operand has the shape and the dtype of
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from graphkit.rewrite.rule import Rule
@@ -110,8 +111,8 @@ def _cast_cast(editor: Editor, node: ir.Node) -> bool:
         return False
     source, result = inner.inputs[0], node.outputs[0]
     first, middle, last = (editor.dtype(value) for value in (source, inner.outputs[0], result))
-    if first is None or middle not in _WIDER.get(first, ()) or last is None:
-        return False  # float32 -> float16 -> float32 rounds
+    if first is None or middle not in _WIDER.get(first, ()) or last in (None, "string"):
+        return False  # float32 -> float16 -> float32 rounds, and a string says which dtype it was
     if first == last:
         return take_out(editor, node, source)
     editor.replace(result, editor.op("Cast", [source], dict(node.attributes), like=result))
@@ -120,33 +121,48 @@ def _cast_cast(editor: Editor, node: ir.Node) -> bool:
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
-_Bounds = tuple[float | None, float | None]
+_Bounds = tuple[float, float]
 
 
 def _bounds(editor: Editor, node: ir.Node | None) -> tuple[ir.Value, _Bounds] | None:
-    """What a node bounds, and between what, where it does nothing else."""
+    """What a node bounds, and between what, where it does nothing else.
+
+    A bound that a Clip leaves out is the largest finite number, by the standard; that of Relu, Min and Max is infinite.
+    """
     if node is None or node.inputs[0] is None or len(node.inputs) > (3 if node.op_type == "Clip" else 2):
         return None
     if node.op_type == "Relu":
-        return node.inputs[0], (0.0, None)
+        return node.inputs[0], (0.0, math.inf)
     if node.op_type == "Clip":
-        limits: list[float | None] = []
-        for value in (editor.input(node, 1), editor.input(node, 2)):
+        largest = _largest(editor, node.inputs[0])
+        if largest is None:
+            return None
+        limits = [-largest, largest]
+        for index in (0, 1):
+            value = editor.input(node, index + 1)
             number = editor.scalar(value)
             if value is not None and number is None:
                 return None
-            limits.append(number)
+            limits[index] = limits[index] if number is None else number
         return node.inputs[0], (limits[0], limits[1])
     found = editor.with_scalar(node)
     if found is None or not editor.same_shape(found[0], node.outputs[0]):
         return None
-    return found[0], ((None, found[1]) if node.op_type == "Min" else (found[1], None))
+    return found[0], ((-math.inf, found[1]) if node.op_type == "Min" else (found[1], math.inf))
+
+
+def _largest(editor: Editor, value: ir.Value | None) -> float | None:
+    """The largest finite number of a dtype; infinity for whole numbers, which have no other."""
+    import numpy as np
+
+    dtype = editor.dtype(value)
+    if dtype in ("float16", "float32", "float64"):
+        return float(np.finfo(dtype).max)
+    return math.inf if dtype in ("int32", "int64") else None
 
 
 def _clip(editor: Editor, node: ir.Node) -> bool:
     """Relu, Clip, Min and Max with numbers, two in a row: the outer bounds hold within the inner ones."""
-    import numpy as np
-
     outer = _bounds(editor, node)
     if outer is None or (node.op_type == "Relu" and editor.producer(node.inputs[0], "Relu")):
         return False
@@ -155,28 +171,34 @@ def _clip(editor: Editor, node: ir.Node) -> bool:
     if inner is None or inner_node is None or inner_node.graph is not node.graph:
         return False
     (low, high), (lower, upper) = inner[1], outer[1]
-    if any(number is not None and number != number for number in (low, high, lower, upper)):
+    if any(math.isnan(number) for number in (low, high, lower, upper)) or low > high or lower > upper:
         return False
-    if low is not None and high is not None and low > high:
-        return False
-    if lower is not None and upper is not None and lower > upper:
-        return False
-    bottom = _within(low, lower, upper) if low is not None else lower
-    top = _within(high, lower, upper) if high is not None else upper
+    bottom, top = min(max(low, lower), upper), min(max(high, lower), upper)
     result = node.outputs[0]
     dtype = editor.dtype(result)
-    if dtype not in ("float16", "float32", "float64", "int32", "int64") or (editor.opset < 12 and "int" in dtype):
+    largest = _largest(editor, result)
+    if dtype is None or largest is None or (editor.opset < 12 and "int" in dtype):
         return False
-    if dtype == "int64" and any(abs(number or 0) > 1 << 53 for number in (bottom, top)):
+    if dtype == "int64" and any(1 << 53 < abs(number) < math.inf for number in (bottom, top)):
         return False  # numbers were read as floats
-    limits = [None if n is None else editor.initializer(np.asarray(n, dtype=dtype), "bound") for n in (bottom, top)]
-    editor.replace(result, editor.op("Clip", [inner[0], *limits], like=result))
+    editor.replace(result, _bounded(editor, inner[0], bottom, top, largest, result))
     return True
 
 
-def _within(number: float, lower: float | None, upper: float | None) -> float:
-    number = number if lower is None else max(number, lower)
-    return number if upper is None else min(number, upper)
+def _bounded(editor: Editor, source: ir.Value, bottom: float, top: float, largest: float, like: ir.Value) -> ir.Value:
+    """A Clip; where it is to let an infinity pass, a Max or Min, since Clip has no bound that does."""
+    import numpy as np
+
+    def held(number: float) -> ir.Value:
+        return editor.initializer(np.asarray(number, dtype=editor.dtype(like)), "bound")
+
+    whole = math.isinf(largest)
+    if not whole and top == math.inf and bottom != -math.inf:
+        return editor.op("Max", [source, held(bottom)], like=like)
+    if not whole and bottom == -math.inf and top != math.inf:
+        return editor.op("Min", [source, held(top)], like=like)
+    limits = [None if abs(number) == largest else held(number) for number in (bottom, top)]
+    return editor.op("Clip", [source, *limits], like=like)
 
 
 RULES = (

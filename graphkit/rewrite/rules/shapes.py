@@ -138,9 +138,11 @@ def unsqueeze(editor: Editor, source: ir.Value | None, axes: list[int], *, like:
 
 
 def _no_expand(editor: Editor, node: ir.Node) -> bool:
-    """An operator that broadcasts needs no Expand before it."""
+    """An operator that broadcasts needs no Expand before it; PRelu broadcasts only its slope."""
     done = False
     for index, value in enumerate(node.inputs):
+        if node.op_type == "PRelu" and index == 0:
+            continue
         expand = editor.producer(value, "Expand")
         if expand is None or value is None or expand.inputs[0] is None:
             continue

@@ -131,6 +131,8 @@ def _split_sequence(editor: Editor, node: ir.Node) -> bool:
         assert index is not None
         piece = pieces[index[0]]
         result = user.outputs[0]
+        if keep and result.is_graph_output() and piece in pairs.values():
+            piece = editor.op("Identity", [piece], like=result)  # two outputs are two values
         pairs[result] = piece if keep else editor.op("Squeeze", [piece, editor.ints_value([axis])], like=result)
     editor.replace_all(pairs)
     return True

@@ -78,9 +78,19 @@ RULES = (
     Rule(
         "constant-rank",
         "target",
-        (*_ELEMENTWISE, "MatMul"),
+        _ELEMENTWISE,
         _ranked,
         "constants get the rank of what they are broadcast against: TensorRT's parser needs no layer for it",
+        targets=("trt", "rtx"),
+        late=True,
+    ),
+    Rule(
+        "weight-rank",
+        "target",
+        ("MatMul",),
+        _ranked,
+        "weights get the rank of what they are multiplied with: TensorRT's parser needs no layer for it",
+        exact=False,  # a runtime may take another kernel, which adds up in another order
         targets=("trt", "rtx"),
         late=True,
     ),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphkit.analyze.polynomial import parse, substitute, symbol
-from graphkit.errors import BadOption, UnknownName
+from graphkit.errors import BadOption, GraphkitError, ShapeMismatch, UnknownName
 from graphkit.model import Model
 from graphkit.parity.inputs import plan_inputs, read_given
 from graphkit.rewrite.surgery.tensors import Table, names
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+_DIMENSION = re.compile(r"[^\W\d]\w*")
 
 
 def freeze(model: Model, values: Mapping[str, Any]) -> Model:
@@ -27,10 +30,15 @@ def freeze(model: Model, values: Mapping[str, Any]) -> Model:
     """
     import onnx_ir as ir
 
-    arrays = read_given(plan_inputs(model), values)
+    try:
+        arrays = read_given(plan_inputs(model), values)
+    except GraphkitError as error:  # here a value is no option
+        error.remedy = (error.remedy or "").replace("--input ", "") or None
+        raise
     table = Table(model)
     for name, array in arrays.items():
         value = table.input(name)
+        _check_shape(value, array.shape)
         table.graph.inputs.remove(value)
         value.const_value = ir.tensor(array, name=name)
         value.shape = ir.Shape(array.shape)
@@ -56,8 +64,10 @@ def set_dims(model: Model, sizes: Mapping[str, int | str]) -> Model:
             raise UnknownName(
                 f"no input has a dimension `{name}`", remedy=f"the dimensions are: {', '.join(known) or 'none'}"
             )
-        if isinstance(size, int) and size < 1:
-            raise BadOption(f"`{name}` cannot be {size}", remedy="a size is at least 1")
+        if isinstance(size, int) and not 1 <= size < 1 << 63:
+            raise BadOption(f"`{name}` cannot be {size}", remedy="a size is at least 1, and fits in an int64")
+        if isinstance(size, str) and not _DIMENSION.fullmatch(size):
+            raise BadOption(f"`{name}` cannot be called `{size}`", remedy="letters, digits and _: batch, s77")
     table = Table(model)
     given = {name: size if isinstance(size, int) else symbol(size) for name, size in sizes.items()}
     for graph in (table.graph, *table.graph.subgraphs()):
@@ -113,7 +123,7 @@ def half_io(model: Model, only: tuple[str, ...] = ()) -> Model:
     chosen = [v for v in (*fed, *table.graph.outputs) if v.dtype == ir.DataType.FLOAT and (not only or v.name in only)]
     if not chosen:
         raise BadOption("no input or output is float32", remedy="graphkit inspect shows the dtypes")
-    for value in chosen:
+    for value in dict.fromkeys(chosen):  # an input that is an output too is one value
         if value.is_graph_input():
             cast_to = {"to": int(ir.DataType.FLOAT)}
             _after_input(table, value, "Cast", cast_to, ir.TensorType(ir.DataType.FLOAT16), value.shape)
@@ -149,6 +159,19 @@ def layout(model: Model, name: str, perm: tuple[int, ...]) -> Model:
     else:
         _before_output(table, value, "Transpose", {"perm": list(perm)}, value.type, new_shape)
     return table.done(f"axes {list(perm)} of {name}")
+
+
+def _check_shape(value: ir.Value, shape: tuple[int, ...]) -> None:
+    """Whether an array is one that an input takes: known sizes agree."""
+    wanted = value.shape
+    if wanted is None:
+        return
+    sizes = [d for d in wanted if isinstance(d, int)]
+    if len(wanted) != len(shape) or any(isinstance(d, int) and d != n for d, n in zip(wanted, shape, strict=True)):
+        raise ShapeMismatch(
+            f"`{value.name}` takes {wanted}, not an array of shape {list(shape)}",
+            remedy="an array of that shape" if sizes else "an array of that rank",
+        )
 
 
 def _set(dim: str, given: Mapping[str, Any]) -> int | str:

@@ -39,6 +39,8 @@ def merge(first: Model, second: Model, connect: Mapping[str, str]) -> Model:
     pairs = [(a.output(ours), b.input(theirs)) for ours, theirs in connect.items()]
     for given, taken in pairs:
         _check(given, taken)
+        if taken.is_graph_output():
+            raise BadOption(f"`{taken.name}` of the second model is both input and output: nothing happens to it there")
     _separate(a, b)
     for given, taken in pairs:
         taken.replace_all_uses_with(given, replace_graph_outputs=True)

@@ -26,10 +26,13 @@ def extract(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> Mode
         BadOption: the outputs need something that is not among the inputs, or do not depend on an input.
     """
     table = Table(model)
-    ends = [table.find(name) for name in outputs] or list(table.graph.outputs)
-    starts = [table.find(name) for name in inputs] or [
+    ends = list(dict.fromkeys(table.find(name) for name in outputs)) or list(table.graph.outputs)
+    starts = list(dict.fromkeys(table.find(name) for name in inputs)) or [
         v for v in table.graph.inputs if v.name not in table.graph.initializers
     ]
+    weight = next((v for v in ends if v.is_initializer() and outputs), None)
+    if weight is not None:
+        raise BadOption(f"`{weight.name}` is a weight: nothing computes it", remedy="name a tensor that a node makes")
     twice = next((v for v in ends if v in starts), None)
     if twice is not None:
         raise BadOption(f"`{twice.name}` is both input and output of the part: there is nothing between")
@@ -38,12 +41,13 @@ def extract(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> Mode
     lacking = [v for v in fed if v in read and v not in starts]
     if lacking and inputs:
         raise BadOption(
-            f"{names(ends)} also depend on {names(lacking)}",
+            f"{names(ends)} also depend{'s' if len(ends) == 1 else ''} on {names(lacking)}",
             remedy=f"add --inputs {','.join(str(v.name) for v in lacking)}",
         )
     idle = [v for v in starts if v not in read]
     if idle and inputs:
-        raise BadOption(f"{names(ends)} do not depend on {names(idle)}", remedy="leave it out of --inputs")
+        verb = "does" if len(ends) == 1 else "do"
+        raise BadOption(f"{names(ends)} {verb} not depend on {names(idle)}", remedy="leave it out of --inputs")
     _become_inputs(table, [v for v in starts if v in read])
     _become_outputs(table, ends)
     table.graph.remove([n for n in table.graph if n not in needed], safe=True)

@@ -3,6 +3,7 @@ images, softmax, the best classes, non-maximum suppression."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from graphkit.rewrite.surgery.tensors import Table
 if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
+
+_NUMBERS = ("uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "bfloat16")
 
 
 def normalise(
@@ -44,10 +47,16 @@ def normalise(
     table = Table(model)
     value = table.input(name)
     inner = _float_name(table, value)
+    _check_opset(model, 7, "arithmetic that broadcasts")
     _check_channels(value, mean, std, axis)
+    if not math.isfinite(scale) or not scale:
+        raise BadOption(f"--scale {scale}: a factor is a number other than 0", remedy="--scale 0.00392156862745098")
+    if dtype is not None and dtype not in _NUMBERS:
+        raise BadOption(f"--dtype {dtype}: unknown", remedy=f"one of {', '.join(_NUMBERS)}")
     rank = 1 if value.shape is None else len(value.shape)
     shape = [1] * rank
-    shape[axis] = -1
+    if len(mean) > 1 or len(std) > 1:
+        shape[axis] = -1
     factor = scale / np.asarray(std, np.float64)
     offset = -np.asarray(mean, np.float64) / np.asarray(std, np.float64)
     kind = np.float16 if inner == "float16" else np.float32
@@ -82,8 +91,7 @@ def resize(model: Model, name: str, mode: str = "linear") -> Model:
     if len(dims) != 4 or not all(isinstance(d, int) for d in dims[2:]):
         raise BadOption(f"`{name}` is no image of fixed size: {value.shape}", remedy="set its height and width first")
     _float_name(table, value)
-    if model.opset < 18:
-        raise BadOption(f"Resize of chosen axes came with opset 18; this model has {model.opset}", remedy="--opset 18")
+    _check_opset(model, 18, "Resize of chosen axes")
     sizes = np.asarray(dims[2:], np.int64)
     attributes = {"mode": mode, "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
     outer = ir.Shape([dims[0], dims[1], f"{name}_height", f"{name}_width"])
@@ -100,6 +108,12 @@ def softmax(model: Model, name: str, axis: int = -1) -> Model:
     table = Table(model)
     value = table.output(name)
     _float_name(table, value)
+    _check_axis(value, axis)
+    if model.opset < 13 and (value.shape is None or axis % len(value.shape) != len(value.shape) - 1):
+        raise BadOption(
+            f"the Softmax of opset {model.opset} takes all axes behind `{axis}` too",
+            remedy="graphkit optimize --opset 13 --level 1 first, or the last axis",
+        )
     _append(table, value, "Softmax", [], {"axis": axis}, [(name, value.type, value.shape)])
     return table.done(f"softmax of {name}")
 
@@ -116,6 +130,10 @@ def best(model: Model, name: str, count: int, axis: int = -1) -> Model:
 
     table = Table(model)
     value = table.output(name)
+    _check_opset(model, 11, "TopK with a count and any axis")
+    _check_axis(value, axis)
+    if count < 1:
+        raise BadOption(f"{count} cannot be taken", remedy="1 or more")
     shape = None if value.shape is None else list(value.shape)
     if shape is not None:
         size = shape[axis]
@@ -156,13 +174,20 @@ def suppress(
     import numpy as np
     import onnx_ir as ir
 
+    if not (0 <= iou <= 1 and math.isfinite(score)):
+        raise BadOption(f"--iou {iou}, --score {score}: an overlap is between 0 and 1, a score is a number")
     table = Table(model)
+    _check_opset(model, 10, "NonMaxSuppression")
     box, sure = table.output(boxes), table.output(scores)
     for value in (box, sure):
         if value.dtype != ir.DataType.FLOAT or (value.shape is not None and len(value.shape) != 3):
             raise BadOption(f"`{value.name}` is {value.dtype} {value.shape}; float32 of 3 axes is what it takes")
     if box.shape is not None and isinstance(box.shape[2], int) and box.shape[2] != 4:
         raise BadOption(f"`{boxes}` has {box.shape[2]} numbers for each box, not 4")
+    if box.shape is not None and sure.shape is not None:
+        for what, ours, theirs in (("images", box.shape[0], sure.shape[0]), ("boxes", box.shape[1], sure.shape[2])):
+            if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
+                raise BadOption(f"`{boxes}` has {ours} {what}, but `{scores}` has {theirs}")
     limits: list[np.ndarray[Any, Any]] = [
         np.asarray([most], np.int64),
         np.asarray([iou], np.float32),
@@ -185,9 +210,26 @@ def _float_name(table: Table, value: ir.Value) -> str:
     return known
 
 
+def _check_opset(model: Model, least: int, what: str) -> None:
+    if model.opset < least:
+        raise BadOption(
+            f"{what} came with opset {least}; this model has {model.opset}",
+            remedy=f"graphkit optimize --opset {least} --level 1 first",
+        )
+
+
+def _check_axis(value: ir.Value, axis: int) -> None:
+    if value.shape is not None and not -len(value.shape) <= axis < len(value.shape):
+        raise BadOption(
+            f"`{value.name}` has no axis {axis}: its shape is {value.shape}", remedy="--axis -1 is the last"
+        )
+
+
 def _check_channels(value: ir.Value, mean: Sequence[float], std: Sequence[float], axis: int) -> None:
-    if any(s == 0 for s in std):
-        raise BadOption("a standard deviation is 0")
+    if not all(s > 0 and math.isfinite(s) for s in std):
+        raise BadOption(f"standard deviations {list(std)}: each is a number above 0")
+    if not all(map(math.isfinite, mean)):
+        raise BadOption(f"means {list(mean)}: each is a finite number")
     many = {n for n in (len(mean), len(std)) if n != 1}
     rank = None if value.shape is None else len(value.shape)
     if len(many) > 1 or (many and (rank is None or not -rank <= axis < rank)):

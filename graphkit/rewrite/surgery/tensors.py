@@ -32,6 +32,13 @@ class Table:
         self.facts = Facts.of(self.ir, view.of(model))
         self._values = {v.name: v for v in (*self.graph.inputs, *self.graph.initializers.values()) if v.name}
         self._values.update((o.name, o) for node in self.graph for o in node.outputs if o.name)
+        self._taken = set(self._values)
+        self._nodes: set[str] = set()
+        for graph in (self.graph, *self.graph.subgraphs()):
+            self._nodes.update(node.name for node in graph if node.name)
+            if graph is not self.graph:  # inner names may not be those of outer tensors
+                inner = (*graph.inputs, *graph.initializers.values(), *(o for node in graph for o in node.outputs))
+                self._taken.update(value.name for value in inner if value.name)
 
     def find(self, name: str, what: str = "tensor") -> ir.Value:
         """The tensor of a name; where a node has that name and one output, that output.
@@ -86,22 +93,23 @@ class Table:
             if known.dtype is None:
                 raise BadOption(
                     f"the dtype of `{value.name}` is not known, so it can be neither input nor output",
-                    remedy="graphkit optimize infers types; or choose another tensor",
+                    remedy="have the file state it (value_info), or choose another tensor",
                 )
             value.type = ir.TensorType(dtype_of(known.dtype))
         if known.shape is not None:
             value.shape = ir.Shape([s if s is None or isinstance(s, int) else str(s) for s in known.shape])
 
     def free_name(self, name: str) -> str:
-        """A name that no tensor has."""
+        """A name that no tensor and no node has; it is taken from now on."""
         found, number = name, 1
-        while found in self._values:
+        while found in self._taken or found in self._nodes:
             found, number = f"{name}_{number}", number + 1
+        self._taken.add(found)
         return found
 
     def known(self) -> frozenset[str]:
-        """Names of all tensors."""
-        return frozenset(n for n in self._values if n)
+        """Names of all tensors, those of bodies too."""
+        return frozenset(self._taken)
 
     def done(self, step: str) -> Model:
         """The model with the changed graph: without nodes, weights and inputs that nothing needs any more."""
