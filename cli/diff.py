@@ -58,11 +58,14 @@ def diff(
     from graphkit.delta import diff as compare
     from graphkit.shapes import parse_shape
 
-    from .shared import each_once, libraries_kept_off_stdout
+    from .shared import each_once, errors_in_json, libraries_kept_off_stdout
 
     request = CaptureRequest(shapes=each_once("--shape", shape, parse_shape, lambda spec: spec.name), trust=trust)
     measured = text not in ("stat", "name-status", "signature")
-    with libraries_kept_off_stdout(verbose):
+    with (
+        errors_in_json(form == "json", schema="graphkit.diff/1", status="error"),
+        libraries_kept_off_stdout(verbose),
+    ):
         found = compare(_source(a), _source(b), ignore=ignore, weights=measured, capture=request)
     click.echo(_shown(found, form, text, unified or 0))
     context.exit(1 if _differs(found, text) else 0)

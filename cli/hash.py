@@ -23,7 +23,10 @@ def hash(models: tuple[Path, ...], as_json: bool) -> None:
     """
     from graphkit.digests import digest
 
-    found = [(path, digest(path)) for path in models]
+    from .shared import errors_in_json
+
+    with errors_in_json(as_json, schema="graphkit.hash/1", status="error"):
+        found = [(path, digest(path)) for path in models]
     click.echo(_json(found) if as_json else "\n\n".join(_text(path, each) for path, each in found))
 
 

@@ -55,9 +55,12 @@ def inspect(
     from graphkit.analyze.inspection import inspect as look_at
     from graphkit.report import inspect as report
 
-    found = look_at(model, _sizes(dims))
-    parts = list(_parts(found, by, layers, top, number, find, weights))
-    ready = _readiness(found) if as_json or not parts else ()
+    from .shared import errors_in_json
+
+    with errors_in_json(as_json, schema="graphkit.inspect/1", status="error"):
+        found = look_at(model, _sizes(dims))
+        parts = list(_parts(found, by, layers, top, number, find, weights))
+        ready = _readiness(found) if as_json or not parts else ()
     if as_json:
         click.echo(report.to_json(found, {part.key: part.to_json() for part in parts}, ready))
     elif parts:

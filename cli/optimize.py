@@ -57,10 +57,14 @@ def optimize(ctx: click.Context, /, model: str | None, **options: Any) -> None:
     from graphkit.report import optimize as report
     from graphkit.report import progress
 
-    from .shared import libraries_kept_off_stdout
+    from .shared import errors_in_json, libraries_kept_off_stdout
 
     output = options["output"] or Path(f"{Path(model).stem}.opt.onnx")
-    with progress.shown_on(sys.stderr, quiet=options["quiet"]), libraries_kept_off_stdout(options["verbose"]):
+    with (
+        errors_in_json(options["as_json"], schema="graphkit.optimize/1", status="error"),
+        progress.shown_on(sys.stderr, quiet=options["quiet"]),
+        libraries_kept_off_stdout(options["verbose"]),
+    ):
         found: Optimization = optimization.optimize(Path(model), _options(options), _proving(options))
         files = [str(path) for path in found.model.save(output)]
     name = Path(model).name

@@ -40,10 +40,15 @@ def quantize(ctx: click.Context, /, model: str, **options: Any) -> None:
     from graphkit.report import progress
     from graphkit.report import quantize as report
 
-    from .shared import libraries_kept_off_stdout
+    from .shared import errors_in_json, libraries_kept_off_stdout
 
     output = options["output"] or Path(f"{Path(model).stem}.{options['precision']}.onnx")
-    with progress.shown_on(sys.stderr, quiet=options["quiet"]), libraries_kept_off_stdout(options["verbose"]):
+    with (
+        errors_in_json(options["as_json"], schema="graphkit.quantize/1", status="error"),
+        progress.shown_on(sys.stderr, quiet=options["quiet"]),
+        libraries_kept_off_stdout(options["verbose"]),
+    ):
+        atomic.keep(Path(model), output)
         found = quantization.quantize(Path(model), _request(options))
         files = [str(path) for path in found.model.save(output)]
     if options["plot"] is not None and found.search is not None:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from graphkit.errors import CannotWrite
+from graphkit.errors import BadOption, CannotWrite
 
 _OUR_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 
@@ -22,6 +22,17 @@ def check_writable(path: Path) -> None:
     """
     with replacing(path) as temporary:
         temporary.unlink()
+
+
+def keep(source: Path, *places: Path) -> None:
+    """Refuse to write over the file that a command was given.
+
+    Raises:
+        BadOption: one of `places` is `source`.
+    """
+    for place in places:
+        if place.resolve() == source.resolve():
+            raise BadOption(f"{place} is the given model: the result would replace it", remedy="name another with -o")
 
 
 @contextlib.contextmanager

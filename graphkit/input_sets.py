@@ -57,14 +57,14 @@ def generated(spec: str) -> tuple[tuple[InputSet, ...], bool]:
     Raises:
         BadCallable: it cannot be imported, fails, or yields nothing, or something that is not a dict of arrays.
     """
-    made = python_callable.build(spec)
+    made = python_callable.build(spec, "dicts of numpy arrays")
     if not isinstance(made, Iterable):
         raise BadCallable(f"--data {spec} gives a {type(made).__name__}", remedy=_YIELDS)
     try:
         found = tuple(_as_arrays(spec, each) for each in islice(made, MOST + 1))
     except BadCallable:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise BadCallable(f"--data {spec} failed: {type(error).__name__}: {error}", remedy=_YIELDS) from error
     finally:
         if inspect.isgenerator(made):

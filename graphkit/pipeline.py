@@ -20,7 +20,7 @@ from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, Source
 from graphkit.conversion import Conversion, stage
 from graphkit.drafts import Drafts
-from graphkit.errors import BadOption, GraphkitError, OptimizationFailed, ParityFailed
+from graphkit.errors import GraphkitError, OptimizationFailed, ParityFailed
 from graphkit.model import Finding, Model
 from graphkit.request import EXPORTS, TARGETS, ConvertRequest, as_ranges, as_specs, check_options
 from graphkit.result import ConvertResult
@@ -271,9 +271,7 @@ def _keep(source: Any, output: Path, to: str) -> None:
     if not isinstance(source, (str, Path)):
         return
     places = (output, output.with_name(f"{output.name}.onnx")) if to == "trt" else (output,)
-    replaced = next((place for place in places if Path(source).resolve() == place.resolve()), None)
-    if replaced is not None:
-        raise BadOption(f"{replaced} is what is converted: the result would replace it", remedy="name another with -o")
+    atomic.keep(Path(source), *places)
 
 
 def _warm_up(request: ConvertRequest) -> Builder | None:

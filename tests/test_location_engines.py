@@ -93,6 +93,9 @@ class FakeBuilder:
 
     def warm_up(self) -> None: ...
 
+    def identity(self) -> dict[str, object]:
+        return {"library": "tensorrt-rtx", "version": "1.7.1.116"}
+
     def check(self, request: BuildRequest) -> None: ...
 
     def build(self, request: BuildRequest, output: Path, *, durable: bool = True) -> Engine:

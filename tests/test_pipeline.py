@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import graphkit as gk
 from fixtures.torch_models import EXAMPLES, mlp, residual_cnn
-from graphkit import optimization
 from graphkit.errors import (
     BadOption,
     CannotWrite,
@@ -25,7 +24,7 @@ from graphkit.errors import (
 from graphkit.events import listening
 from graphkit.model import file_sha256, load, provenance
 from graphkit.pipeline import ConvertRequest, as_ranges, as_specs, run
-from graphkit.rewrite import rules
+from graphkit.rewrite import original, rules
 from graphkit.rewrite.rule import Change, Rule
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -97,7 +96,7 @@ def test_the_result_is_strict_json(converted):
 @pytest.fixture
 def perturbed(monkeypatch):
     """The optimiser changes one weight by a hundredth."""
-    real = optimization.rewrite
+    real = original.rewrite
 
     def wrong(graph, *arguments, **options):
         changes = real(graph, *arguments, **options)
@@ -108,7 +107,7 @@ def perturbed(monkeypatch):
                 return replace(changes, done=(*changes.done, Change("perturb", (), ())))
         raise AssertionError("no weight to change")
 
-    monkeypatch.setattr(optimization, "rewrite", wrong)
+    monkeypatch.setattr(original, "rewrite", wrong)
 
 
 @pytest.mark.usefixtures("perturbed")

@@ -143,9 +143,10 @@ def test_its_quantised_embeddings_point_the_same_way_on_text_that_it_was_not_cal
     model = load(encoder.output.with_name("m.engine.onnx"))
     lowered = quantize.lower(model, precision, texts.batches(texts.CALIBRATION, 1))
     assert lowered.share > 0.95
+    least = {"int8": 0.99, "fp8": 0.985}[precision]  # e4m3 keeps three bits of a value, int8 seven of the largest
     assert {k.op for k in lowered.kept} in ({"Attention"}, {"MatMul"})  # as the optimiser left it
     with OrtRunner(model, optimize=False) as before, OrtRunner(lowered.model, optimize=False) as after:
         for sentence in texts.UNSEEN:
             sample = texts.encode([sentence])
             a, b = (side.run(sample)["sentence_embedding"][0] for side in (before, after))
-            assert float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) >= 0.99, sentence
+            assert float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) >= least, sentence

@@ -21,10 +21,14 @@ def is_callable_spec(text: str) -> bool:
     return _SPEC.match(text) is not None
 
 
-def build(spec: str) -> Any:
+def build(spec: str, returns: str = "the model") -> Any:
     """What the callable returns when called without arguments; an object that is a model already is returned as is.
 
     The working directory is importable, as it is for `python -m`.
+
+    Args:
+        spec: `package.module:callable`.
+        returns: What it should return, for the remedy.
 
     Raises:
         BadCallable: it cannot be imported, is not there, or raises.
@@ -39,12 +43,12 @@ def build(spec: str) -> Any:
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get(error.name or "")
         if extra is None:
-            raise _failed(spec, f"cannot import `{module_name}`", error) from error
+            raise _failed(returns, f"cannot import `{module_name}`", error) from error
         raise ExtraMissing(
             f"{spec} needs {error.name}, which is not installed", remedy=f"pip install 'graphkit-onnx[{extra}]'"
         ) from error
-    except Exception as error:
-        raise _failed(spec, f"cannot import `{module_name}`", error) from error
+    except (Exception, SystemExit) as error:
+        raise _failed(returns, f"cannot import `{module_name}`", error) from error
     for part in path.split("."):
         if not hasattr(value, part):
             names = [n for n in dir(value) if not n.startswith("_")]
@@ -58,8 +62,8 @@ def build(spec: str) -> Any:
         raise BadCallable(f"{spec} is a {type(value).__name__}, which cannot be called")
     try:
         return value()
-    except Exception as error:
-        raise _failed(spec, f"calling {spec}() failed", error) from error
+    except (Exception, SystemExit) as error:  # a user's exit code must not become ours
+        raise _failed(returns, f"calling {spec}() failed", error) from error
 
 
 def search_here() -> None:
@@ -74,12 +78,12 @@ def packages_of(value: Any) -> set[str]:
     return {c.__module__.partition(".")[0] for c in type(value).__mro__}
 
 
-def _failed(spec: str, what: str, error: Exception) -> BadCallable:
+def _failed(returns: str, what: str, error: BaseException) -> BadCallable:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "importlib" not in f.filename and Path(f.filename) != Path(__file__)]
     where = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else None
     return BadCallable(
         f"{what}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
         where=where,
-        remedy="the callable takes no arguments and returns the model; it is looked up from the working directory",
+        remedy=f"the callable takes no arguments and returns {returns}; it is looked up from the working directory",
     )

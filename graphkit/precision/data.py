@@ -141,6 +141,8 @@ def checked(model: Model, sample: InputSet, where: str) -> dict[str, Array]:
             where=where,
             remedy=f"every sample has: {', '.join(s.name for s in specs)}",
         )
+    if not any(np.size(value) for value in sample.values()):
+        raise BadSample("a sample is empty", where=where, remedy="every sample has at least one value")
     try:
         values = make_inputs(plan_specs(specs), {}, 0, sample)
     except ShapeMissing:  # a fixed expression of symbols that no input states alone
@@ -235,11 +237,13 @@ def _member(path: Path, archive: Any, name: str) -> Array:
 
 def _unreadable(path: Path, error: Exception) -> BadSample:
     why = (str(error).splitlines() or [type(error).__name__])[0]
+    if "allow_pickle" in why:  # numpy advises to load what cannot be trusted
+        why = "it holds Python objects, or is damaged"
     return BadSample(f"{path.name} holds no plain arrays: {why}", remedy="np.save or np.savez, without objects")
 
 
 def _generated(spec: str) -> Iterator[tuple[str, InputSet]]:
-    made = python_callable.build(spec)
+    made = python_callable.build(spec, "dicts of numpy arrays")
     if not isinstance(made, Iterable) or isinstance(made, Mapping | str):
         raise BadCallable(f"{spec} gives a {type(made).__name__}", remedy=_YIELDS)
     yield from _numbered(spec, made)
@@ -260,7 +264,7 @@ def _numbered(name: str, made: Iterable[Any]) -> Iterator[tuple[str, InputSet]]:
                 each = next(stream)
             except StopIteration:
                 return
-            except Exception as error:  # the user's code may raise anything
+            except (Exception, SystemExit) as error:  # the user's code may raise anything
                 raise BadCallable(f"{name} failed: {type(error).__name__}: {error}", remedy=_YIELDS) from error
             if not isinstance(each, Mapping) or not each:
                 raise BadCallable(f"{name} yields a {type(each).__name__}", remedy=_YIELDS)

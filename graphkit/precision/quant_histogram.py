@@ -49,7 +49,7 @@ class Histogram:
         if self.amax > 0 and self.width == 0:
             zeros, self.counts = self.counts[0], np.zeros(BINS, np.int64)
             self.counts[0] = zeros
-            self.width = self.amax / BINS
+            self.width = max(self.amax / BINS, float(np.finfo(np.float32).tiny))  # float32 divides by it
         while self.amax > self.width * BINS * (1 + 1e-6):
             halves = self.counts.reshape(-1, 2).sum(1)
             self.counts = np.concatenate([halves, np.zeros(BINS // 2, np.int64)])

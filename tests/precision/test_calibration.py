@@ -180,6 +180,7 @@ def test_a_function_of_the_user_is_called_by_name(one_input, tmp_path, monkeypat
         "import numpy as np\ndef rows():\n    yield {'x': np.ones((2, 3), 'f4')}\n"
         "def broken():\n    yield {'x': np.ones((2, 3), 'f4')}\n    raise RuntimeError('disk full')\n"
         "def wrong():\n    yield [1, 2]\ndef number():\n    return 3\n"
+        "def leaves():\n    raise SystemExit(3)\ndef leaves_late():\n    yield from rows()\n    raise SystemExit(3)\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -189,9 +190,12 @@ def test_a_function_of_the_user_is_called_by_name(one_input, tmp_path, monkeypat
         ("wrong", "yields a list"),
         ("number", "gives a int"),
         ("no", "no `no`"),
+        ("leaves", "SystemExit: 3"),
+        ("leaves_late", "SystemExit: 3"),
     ):
-        with pytest.raises(BadCallable, match=said):
+        with pytest.raises(BadCallable, match=said) as raised:
             list(open_data(one_input, f"my_data:{name}"))
+        assert "the model" not in (raised.value.remedy or "")
 
 
 @pytest.mark.parametrize(
@@ -225,6 +229,13 @@ def test_files_that_hold_no_arrays_are_refused(two_inputs, one_input, tmp_path):
     for name in ("broken.npz", "broken.npy", "objects.npy"):
         with pytest.raises(BadSample, match=name):
             list(open_data(one_input, tmp_path / name))
+    (tmp_path / "garbage.npz").write_bytes(b"no archive, and no pickle either")
+    with pytest.raises(BadSample, match=r"garbage\.npz") as raised:
+        list(open_data(one_input, tmp_path / "garbage.npz"))
+    assert "allow_pickle" not in raised.value.render()
+    np.savez(tmp_path / "nothing.npz", x=np.zeros((0, 3), F))
+    with pytest.raises(BadSample, match="a sample is empty"):
+        list(open_data(one_input, tmp_path / "nothing.npz"))
     np.savez(tmp_path / "empty.npz")
     with pytest.raises(BadSample, match="no arrays"):
         list(open_data(one_input, tmp_path / "empty.npz"))
