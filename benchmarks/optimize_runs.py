@@ -157,7 +157,7 @@ class Bench:
 def revision() -> str:
     """Digest of what rewrites: results of another one are stale, whatever commit they were taken at."""
     package = ROOT / "graphkit"
-    files = [package / "optimization.py", package / "model.py"]
+    files = [package / name for name in ("optimization.py", "model.py", "traversal.py", "weights_file.py")]
     files += [file for room in ("rewrite", "view") for file in (package / room).rglob("*.py")]
     read = (f"{file.relative_to(package)}\0".encode() + file.read_bytes() for file in sorted(files))
     return hashlib.sha256(b"\0".join(read)).hexdigest()[:12]

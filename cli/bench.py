@@ -100,10 +100,13 @@ def _request(options: dict[str, Any]) -> BenchRequest:
 
     if options["runs"] is not None and options["seconds"] is not None:
         raise BadOption("--runs and --seconds exclude one another", remedy="give one")
+    at = tuple(shapes.parse_sizes(text) for text in options["at"])
+    if len({frozenset(sizes.items()) for sizes in at}) != len(at):
+        raise BadOption("an --at is given twice", remedy="give each one once")
     seconds = Budget().seconds if options["seconds"] is None else options["seconds"]
     return BenchRequest(
         **given_inputs(options),
-        at=tuple(shapes.parse_sizes(text) for text in options["at"]),
+        at=at,
         budget=Budget(options["runs"], seconds, options["warm_up"]),
         threads=options["threads"],
         providers=options["provider"],

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 def build(ctx: click.Context, /, model: Path, **options: Any) -> None:
     """Build an engine from MODEL, an ONNX file, as it is.
 
-    One stage of convert: nothing is rewritten, and nothing is compared (parity: not run). An engine that was built from
-    the same file with the same options comes from the cache. Exits with 1 if some of the targets cannot have one.
+    One stage of convert: only what the library does not take is rewritten, and nothing is compared (parity: not run).
+    An engine that was built from the same file with the same options comes from the cache. Exits with 1 if some of the
+    targets cannot have one.
     """
     ctx.obj.verbose = options["verbose"]
     output = options["output"] or Path(f"{model.stem}.engine")
@@ -68,8 +69,9 @@ def _text(result: BuildResult) -> str:
     engine = result.engine
     how = "taken from the cache" if result.cached else f"built in {result.seconds:.1f} s"
     profiles = (
-        f"  profile   {name} {' '.join('x'.join(map(str, sizes)) or 'scalar' for sizes in triple)}"
-        for profile in engine.profiles
+        f"  profile {number if len(engine.profiles) > 1 else ' '} {name} "
+        f"{' '.join('x'.join(map(str, sizes)) or 'scalar' for sizes in triple)}"
+        for number, profile in enumerate(engine.profiles, 1)
         for name, triple in profile.shapes.items()
     )
     lines = [

@@ -18,7 +18,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
 @click.group()
 def cache() -> None:
-    """Look at the engines that were built before, or throw them away.
+    """Look at the engines that were built before, or remove them.
 
     They are in GRAPHKIT_CACHE_DIR, else in graphkit in the user's cache folder.
     """

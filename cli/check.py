@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--github", is_flag=True, help="Print annotations for GitHub on stderr.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON (schema graphkit.check/1).")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-@click.option("-v", "--verbose", count=True, help="Every warning, and what nodes read; -vv: tracebacks.")
+@click.option("-v", "--verbose", count=True, help="Every finding, and what nodes read; -vv: tracebacks.")
 @click.pass_context
 def check(ctx: click.Context, /, model_: str | None, **options: Any) -> None:
     """Say whether a target will build or load MODEL, and what stands in the way.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from graphkit.model import Model
 
-C = TypeVar("C", bound=Callable[..., Any])
+Edit = Callable[..., "Model | tuple[Model, Model]"]
 
+SCHEMA = "graphkit.edit/1"
+_MODELS = {"model", "first", "second"}
 _OUTPUT = click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
-_VERBOSE = click.option("-v", "--verbose", count=True, help="-vv: tracebacks.")
 
 
 @click.group()
@@ -25,137 +27,157 @@ def edit() -> None:
     """
 
 
-def _command(name: str) -> Callable[[C], C]:
-    def made(function: C) -> C:
-        command = click.pass_context(function)
-        return edit.command(name)(_OUTPUT(_VERBOSE(command)))  # type: ignore[return-value]
+def _command(name: str, short: str | None = None) -> Callable[[Edit], click.Command]:
+    """A command of the models that a function makes of its arguments: it writes them, and says so."""
+
+    def made(function: Edit) -> click.Command:
+        @functools.wraps(function)
+        def run(output: Path, as_json: bool, verbose: int, **given: Any) -> None:
+            click.get_current_context().obj.verbose = verbose
+            from .shared import errors_in_json
+
+            with errors_in_json(as_json, schema=SCHEMA, status="error"):
+                written = _written(function, given, output)
+            said = [f"wrote {path}" for _, paths in written for path in paths]
+            click.echo(_json(written) if as_json else "\n".join(said))
+
+        command = edit.command(name, short_help=short)(_OUTPUT(run))
+        command.params += [  # the last ones, as in every command
+            click.Option(["--json", "as_json"], is_flag=True, help=f"Print the answer as JSON (schema {SCHEMA})."),
+            click.Option(["-v", "--verbose"], count=True, help="-vv: tracebacks."),
+        ]
+        return command
 
     return made
+
+
+def _written(function: Edit, given: dict[str, Any], output: Path) -> list[tuple[Model, list[str]]]:
+    """Models, and the files of each. One is `OUT.onnx`; two are `OUT.1.onnx` and `OUT.2.onnx`."""
+    from graphkit import atomic
+
+    made = function(**given)
+    both = [output.with_suffix(f".{number}{output.suffix or '.onnx'}") for number in (1, 2)]
+    places = dict(zip(both, made, strict=True)) if isinstance(made, tuple) else {output: made}
+    for name in _MODELS & given.keys():
+        atomic.keep(Path(given[name]), *places)
+    return [(model, [str(path) for path in model.save(place)]) for place, model in places.items()]
+
+
+def _json(written: Sequence[tuple[Model, list[str]]]) -> str:
+    import json
+
+    models = [{"files": files, "signature": model.signature.to_json()} for model, files in written]
+    return json.dumps({"schema": SCHEMA, "status": "ok", "models": models}, indent=2)
 
 
 @_command("freeze")
 @click.argument("model")
 @click.argument("values", nargs=-1, required=True, metavar="X=VALUE...")
-def _freeze(ctx: click.Context, /, model: str, values: tuple[str, ...], output: Path, verbose: int) -> None:
+def _freeze(model: str, values: tuple[str, ...]) -> Model:
     """Make inputs constants: sr=16000, mask=mask.npy. `optimize` then folds what depends on them."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import interface
 
     from .shared import frozen_values
 
-    _write(interface.freeze(_load(model), frozen_values(values)), output)
+    return interface.freeze(_load(model), frozen_values(values))
 
 
 @_command("set-dim")
 @click.argument("model")
 @click.argument("sizes", nargs=-1, required=True, metavar="D=SIZE...")
-def _set_dim(ctx: click.Context, /, model: str, sizes: tuple[str, ...], output: Path, verbose: int) -> None:
+def _set_dim(model: str, sizes: tuple[str, ...]) -> Model:
     """Fix dimensions, batch=8, or give them another name, s77=seq."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import interface
 
     given = {d: int(s) if s.lstrip("-").isdigit() else s for d, s in _pairs(sizes, "D=SIZE").items()}
-    _write(interface.set_dims(_load(model), given), output)
+    return interface.set_dims(_load(model), given)
 
 
 @_command("rename")
 @click.argument("model")
 @click.argument("names", nargs=-1, required=True, metavar="OLD=NEW...")
-def _rename(ctx: click.Context, /, model: str, names: tuple[str, ...], output: Path, verbose: int) -> None:
+def _rename(model: str, names: tuple[str, ...]) -> Model:
     """Give tensors other names."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import interface
 
-    _write(interface.rename(_load(model), _pairs(names, "OLD=NEW")), output)
+    return interface.rename(_load(model), _pairs(names, "OLD=NEW"))
 
 
 @_command("extract")
 @click.argument("model")
 @click.option("--inputs", metavar="LIST", help="Tensors at which the part begins.  [default: the model's inputs]")
 @click.option("--outputs", metavar="LIST", help="Tensors at which it ends.  [default: the model's outputs]")
-def _extract(
-    ctx: click.Context, /, model: str, inputs: str | None, outputs: str | None, output: Path, verbose: int
-) -> None:
+def _extract(model: str, inputs: str | None, outputs: str | None) -> Model:
     """Write the part of a model between tensors."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import parts
 
     if not _listed(inputs) and not _listed(outputs):
         raise click.UsageError("give --inputs, --outputs, or both")
-    _write(parts.extract(_load(model), _listed(inputs), _listed(outputs)), output)
+    return parts.extract(_load(model), _listed(inputs), _listed(outputs))
 
 
 @_command("cut")
 @click.argument("model")
 @click.option("--after", required=True, metavar="LIST", help="Tensors or nodes at which the model ends.")
-def _cut(ctx: click.Context, /, model: str, after: str, output: Path, verbose: int) -> None:
+def _cut(model: str, after: str) -> Model:
     """Let a model end at inner tensors."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import parts
 
-    _write(parts.cut(_load(model), _listed(after)), output)
+    return parts.cut(_load(model), _listed(after))
 
 
 @_command("mark")
 @click.argument("model")
 @click.argument("tensors", nargs=-1, required=True, metavar="TENSOR|NODE...")
-def _mark(ctx: click.Context, /, model: str, tensors: tuple[str, ...], output: Path, verbose: int) -> None:
+def _mark(model: str, tensors: tuple[str, ...]) -> Model:
     """Let a model give inner tensors too."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import parts
 
-    _write(parts.mark(_load(model), tensors), output)
+    return parts.mark(_load(model), tensors)
 
 
-@_command("split")
+@_command("split", "Write the two parts of a model before and after tensors.")
 @click.argument("model")
 @click.option("--at", required=True, metavar="LIST", help="Tensors that the first part gives and the second takes.")
-def _split(ctx: click.Context, /, model: str, at: str, output: Path, verbose: int) -> None:
+def _split(model: str, at: str) -> tuple[Model, Model]:
     """Write the two parts of a model before and after tensors, as OUT.1.onnx and OUT.2.onnx for -o OUT.onnx."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import parts
 
-    for number, part in enumerate(parts.split(_load(model), _listed(at)), 1):
-        _write(part, output.with_suffix(f".{number}{output.suffix or '.onnx'}"))
+    return parts.split(_load(model), _listed(at))
 
 
 @_command("merge")
 @click.argument("first")
 @click.argument("second")
 @click.option("--map", "connect", multiple=True, required=True, metavar="OUT=IN", help="What feeds what.")
-def _merge(
-    ctx: click.Context, /, first: str, second: str, connect: tuple[str, ...], output: Path, verbose: int
-) -> None:
+def _merge(first: str, second: str, connect: tuple[str, ...]) -> Model:
     """Write one model of two: outputs of FIRST feed inputs of SECOND."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import merging
 
-    _write(merging.merge(_load(first), _load(second), _pairs(connect, "OUT=IN")), output)
+    return merging.merge(_load(first), _load(second), _pairs(connect, "OUT=IN"))
 
 
-@_command("fp16-io")
+@_command("fp16-io", "Let a model take and give float16 instead of float32.")
 @click.argument("model")
 @click.option("--only", metavar="LIST", help="These inputs and outputs.  [default: all of float32]")
-def _half_io(ctx: click.Context, /, model: str, only: str | None, output: Path, verbose: int) -> None:
+def _half_io(model: str, only: str | None) -> Model:
     """Let a model take and give float16 where it took and gave float32."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import interface
 
-    _write(interface.half_io(_load(model), _listed(only)), output)
+    return interface.half_io(_load(model), _listed(only))
 
 
-@_command("layout")
+@_command("layout", "Let a model take or give a tensor with its axes turned.")
 @click.argument("model")
 @click.argument("name", metavar="X")
 @click.argument("order", metavar="ORDER")
-def _layout(ctx: click.Context, /, model: str, name: str, order: str, output: Path, verbose: int) -> None:
+def _layout(model: str, name: str, order: str) -> Model:
     """Let a model take or give a tensor with its axes in another order: 0,2,3,1 turns NCHW into NHWC."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import interface
 
     if not all(part.strip().isdigit() for part in order.split(",")):
         raise click.UsageError(f"{order!r} is no order of axes: 0,2,3,1")
-    _write(interface.layout(_load(model), name, tuple(int(part) for part in order.split(","))), output)
+    return interface.layout(_load(model), name, tuple(int(part) for part in order.split(",")))
 
 
 @_command("normalise")
@@ -163,84 +185,76 @@ def _layout(ctx: click.Context, /, model: str, name: str, order: str, output: Pa
 @click.argument("name", metavar="X")
 @click.option("--mean", required=True, metavar="LIST", help="One number, or one for each channel.")
 @click.option("--std", required=True, metavar="LIST", help="One number, or one for each channel.")
-@click.option("--scale", default=1.0, show_default=True, help="Factor before; 0.00392156862745098 (1/255) for bytes.")
-@click.option("--axis", default=1, show_default=True, help="The channels' axis.")
+@click.option(
+    "--scale", metavar="R", default=1.0, show_default=True, help="Factor before; 0.00392156862745098 (1/255) for bytes."
+)
+@click.option("--axis", metavar="N", default=1, show_default=True, help="The channels' axis.")
 @click.option("--dtype", metavar="T", help="What the model takes then: uint8.  [default: as before]")
-def _normalise(ctx: click.Context, /, model: str, name: str, **options: Any) -> None:
+def _normalise(model: str, name: str, **options: Any) -> Model:
     """Put (x * scale - mean) / std before an input."""
-    ctx.obj.verbose = options["verbose"]
     from graphkit.rewrite.surgery import processing
 
-    made = processing.normalise(
-        _load(model), name, _floats(options["mean"]), _floats(options["std"]),
-        scale=options["scale"], axis=options["axis"], dtype=options["dtype"],
-    )  # fmt: skip
-    _write(made, options["output"])
+    mean, std = _floats(options.pop("mean")), _floats(options.pop("std"))
+    return processing.normalise(_load(model), name, mean, std, **options)
 
 
 @_command("resize")
 @click.argument("model")
 @click.argument("name", metavar="X")
-@click.option("--mode", type=click.Choice(["linear", "nearest"]), default="linear", show_default=True)
-def _resize(ctx: click.Context, /, model: str, name: str, mode: str, output: Path, verbose: int) -> None:
+@click.option(
+    "--mode", type=click.Choice(["linear", "nearest"]), default="linear", show_default=True, help="Interpolation."
+)
+def _resize(model: str, name: str, mode: str) -> Model:
     """Let an input of fixed height and width take images of any size."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import processing
 
-    _write(processing.resize(_load(model), name, mode), output)
+    return processing.resize(_load(model), name, mode)
 
 
 @_command("softmax")
 @click.argument("model")
 @click.argument("name", metavar="Y")
-@click.option("--axis", default=-1, show_default=True)
-def _softmax(ctx: click.Context, /, model: str, name: str, axis: int, output: Path, verbose: int) -> None:
+@click.option("--axis", metavar="N", default=-1, show_default=True, help="The axis.")
+def _softmax(model: str, name: str, axis: int) -> Model:
     """Turn an output into probabilities."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import processing
 
-    _write(processing.softmax(_load(model), name, axis), output)
+    return processing.softmax(_load(model), name, axis)
 
 
 @_command("top-k")
 @click.argument("model")
 @click.argument("name", metavar="Y")
 @click.argument("count", type=int, metavar="K")
-@click.option("--axis", default=-1, show_default=True)
-def _top_k(ctx: click.Context, /, model: str, name: str, count: int, axis: int, output: Path, verbose: int) -> None:
+@click.option("--axis", metavar="N", default=-1, show_default=True, help="The axis.")
+def _top_k(model: str, name: str, count: int, axis: int) -> Model:
     """Give the K largest values of an output, and Y_indices."""
-    ctx.obj.verbose = verbose
     from graphkit.rewrite.surgery import processing
 
-    _write(processing.best(_load(model), name, count, axis), output)
+    return processing.best(_load(model), name, count, axis)
 
 
-@_command("nms")
+@_command("nms", "Add non-maximum suppression of boxes.")
 @click.argument("model")
 @click.option("--boxes", required=True, metavar="Y", help="Output of shape [batch, boxes, 4].")
 @click.option("--scores", required=True, metavar="Y", help="Output of shape [batch, classes, boxes].")
-@click.option("--iou", default=0.5, show_default=True, help="Overlap above which the lesser box goes.")
-@click.option("--score", default=0.25, show_default=True, help="Least score.")
-@click.option("--most", type=click.IntRange(min=1), default=100, show_default=True, help="Boxes for class and image.")
+@click.option("--iou", metavar="R", default=0.5, show_default=True, help="Overlap above which the lesser box goes.")
+@click.option("--score", metavar="R", default=0.25, show_default=True, help="Least score.")
+@click.option(
+    "--most", type=click.IntRange(min=1), metavar="N", default=100, show_default=True, help="Boxes for class and image."
+)
 @click.option("--centre", is_flag=True, help="Boxes are x, y of the centre, width, height; else y1, x1, y2, x2.")
-def _nms(ctx: click.Context, /, model: str, boxes: str, scores: str, **options: Any) -> None:
+def _nms(model: str, boxes: str, scores: str, **options: Any) -> Model:
     """Add non-maximum suppression: the output `selected` has rows of batch, class, box."""
-    ctx.obj.verbose = options.pop("verbose")
     from graphkit.rewrite.surgery import processing
 
-    output = options.pop("output")
-    _write(processing.suppress(_load(model), boxes, scores, **options), output)
+    return processing.suppress(_load(model), boxes, scores, **options)
 
 
 def _load(path: str) -> Model:
     from graphkit.capture.onnx_file import read
 
     return read(path)
-
-
-def _write(model: Model, output: Path) -> None:
-    for path in model.save(output):
-        click.echo(f"wrote {path}")
 
 
 def _pairs(texts: tuple[str, ...], form: str) -> Mapping[str, str]:

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: MODEL.opt.onnx here]")
-@click.option("--level", type=click.IntRange(0, 2), default=2, show_default=True, help="1: the same arithmetic.")
+@click.option(
+    "--level",
+    type=click.IntRange(0, 2),
+    metavar="N",
+    default=2,
+    show_default=True,
+    help="0: for the target; 1: the same arithmetic; 2: fusions.",
+)
 @click.option(
     "--target", type=click.Choice(["onnx", "trt", "rtx", "ort"]), default="onnx", show_default=True,
     help="What takes the result; onnx: anything.",
@@ -53,7 +60,7 @@ def optimize(ctx: click.Context, /, model: str | None, **options: Any) -> None:
         return
     if model is None:
         raise click.UsageError("Missing argument 'MODEL'.")
-    from graphkit import optimization
+    from graphkit import atomic, optimization
     from graphkit.report import optimize as report
     from graphkit.report import progress
 
@@ -65,6 +72,8 @@ def optimize(ctx: click.Context, /, model: str | None, **options: Any) -> None:
         progress.shown_on(sys.stderr, quiet=options["quiet"]),
         libraries_kept_off_stdout(options["verbose"]),
     ):
+        atomic.keep(Path(model), output)
+        atomic.check_writable(output)
         found: Optimization = optimization.optimize(Path(model), _options(options), _proving(options))
         files = [str(path) for path in found.model.save(output)]
     name = Path(model).name

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: MODEL.PRECISION.onnx]")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: MODEL.PRECISION.onnx here]"
+)
 @precision_options(required=True)
-@click.option("--plot", type=click.Path(path_type=Path), metavar="F", help="Picture of the search, SVG.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="F.svg", help="Draw the search.")
 @click.option("--shape", multiple=True, metavar="X=DIMS", help="Names for an input's dimensions: x=batch,3,h,w.")
 @click.option("--dim", multiple=True, metavar="D=RANGE", help="Range of a dimension, to compare in: batch=1:4:8.")
 @click.option("--input", multiple=True, metavar="X=VALUE", help="An input's value, to compare on: x=file.npy.")
@@ -48,14 +50,18 @@ def quantize(ctx: click.Context, /, model: str, **options: Any) -> None:
         progress.shown_on(sys.stderr, quiet=options["quiet"]),
         libraries_kept_off_stdout(options["verbose"]),
     ):
+        request = _request(options)
         atomic.keep(Path(model), output)
-        found = quantization.quantize(Path(model), _request(options))
+        for place in (output, options["plot"]):
+            if place is not None:
+                atomic.check_writable(place)
+        found = quantization.quantize(Path(model), request)
         files = [str(path) for path in found.model.save(output)]
-    if options["plot"] is not None and found.search is not None:
-        from graphkit.report.sensitivity_plot import to_svg
+        if options["plot"] is not None and found.search is not None:
+            from graphkit.report.sensitivity_plot import to_svg
 
-        atomic.write_bytes(options["plot"], to_svg(found.search).encode())
-        files.append(str(options["plot"]))
+            atomic.write_bytes(options["plot"], to_svg(found.search).encode())
+            files.append(str(options["plot"]))
     shown = report.to_json if options["as_json"] else report.to_text
     click.echo(shown(found, Path(model).name, files))
 

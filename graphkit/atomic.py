@@ -63,12 +63,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         if temporary.exists():
-            if durable:
-                _sync(temporary)
-            temporary.chmod(_default_mode())
-            temporary.replace(path)
-            if durable:
-                _sync(path.parent)
+            publish(temporary, path, durable=durable)
     except OSError as error:
         if error.errno not in _OUR_DISK:
             raise
@@ -77,9 +72,19 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+def publish(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Give a finished file its name, and the rights that a new file has; for who learns the name from the content."""
+    if durable:
+        _sync(temporary)
+    temporary.chmod(_default_mode())
+    temporary.replace(path)
+    if durable:
+        _sync(path.parent)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` to `path`, whole or not at all; synced, if it is to be `durable`."""
+    with replacing(path, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 

@@ -182,15 +182,18 @@ class Model:
         Raises:
             CannotWrite: the folder is missing or read-only.
         """
+        from graphkit.view.reader import collector_paused
+
         path = Path(path)
         if self.weight_bytes < INLINE_LIMIT:
-            data = self.to_proto().SerializeToString(deterministic=True)
+            with collector_paused():
+                data = self.to_proto().SerializeToString(deterministic=True)
             if durable:
                 atomic.write_bytes(path, data)
             else:
                 path.write_bytes(data)
             return [path]
-        return _save_external(self, path)
+        return _save_external(self, path, durable=durable)
 
     def to_proto(self) -> onnx.ModelProto:
         """The model as protobuf with every weight inline, metadata included. Copies the weights."""
@@ -339,11 +342,13 @@ def _weights(graph: ir.Model) -> Iterator[ir.TensorProtocol]:
         for value in each.initializers.values():
             if value.const_value is not None:
                 yield value.const_value
+    one, many = ir.AttributeType.TENSOR, ir.AttributeType.TENSORS
     for node in (n for o in outer for n in nodes_of(o)):
         for attribute in node.attributes.data.values():
-            if attribute.type == ir.AttributeType.TENSOR and attribute.value is not None:
+            kind = attribute.type
+            if kind == one and attribute.value is not None:
                 yield attribute.value
-            elif attribute.type == ir.AttributeType.TENSORS:
+            elif kind == many:
                 yield from attribute.value
 
 
@@ -358,19 +363,12 @@ def _write_metadata(proto: onnx.ModelProto, model: Model) -> None:
         proto.metadata_props.add(key=key, value=value)
 
 
-def _save_external(model: Model, path: Path) -> list[Path]:
-    import onnx_ir as ir
+def _save_external(model: Model, path: Path, *, durable: bool) -> list[Path]:
+    from graphkit import weights_file
 
-    with atomic.replacing(path.with_name(f"{path.name}.weights")) as temporary:
-        graph = ir.external_data.unload_from_model(
-            model.ir.clone(), temporary.parent, temporary.name, size_threshold_bytes=_ALWAYS_INLINE
-        )
-        data_path = path.with_name(f"{path.stem}.{file_sha256(temporary)[:12]}.data")
-        temporary.replace(data_path)
-    for tensor in _weights(graph):
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor._location = data_path.name  # no public setter in onnx-ir 1.1
-    atomic.write_bytes(path, model._serialise(graph).SerializeToString(deterministic=True))
+    graph = model.ir.clone()
+    data_path = weights_file.unload(graph, path, more_than=_ALWAYS_INLINE, durable=durable)
+    atomic.write_bytes(path, model._serialise(graph).SerializeToString(deterministic=True), durable=durable)
     return [path, data_path]
 
 

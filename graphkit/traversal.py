@@ -1,5 +1,6 @@
 """Every node and every graph of an onnx_ir graph: what `all_nodes` and `subgraphs` of onnx_ir 1.1 give, in the same
-order, in a fifth of the time on a graph of 50,000 nodes."""
+order, on a graph of 50,000 nodes in two fifths of the time (nodes) and in a fifth (graphs); and how often a value is
+read."""
 
 from __future__ import annotations
 
@@ -39,6 +40,12 @@ def bodies_of(node: ir.Node) -> list[ir.Graph]:
         elif kind == _GRAPHS and not attribute.is_ref():
             found.extend(attribute.as_graphs())
     return found
+
+
+def read_count(value: ir.Value) -> int:
+    """How often nodes read a value. `Value.uses()` copies all of them each time it is asked: quadratic in a graph whose
+    blocks share one number."""
+    return len(value._uses)
 
 
 def _collect(graph: ir.Graph, found: dict[int, ir.Graph]) -> None:

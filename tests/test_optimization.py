@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -111,3 +112,19 @@ def test_a_model_that_runs_nowhere_is_not_called_proved(tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
     with pytest.raises(OptimizationFailed, match="nothing can be proved"):
         gk.optimize(path)
+
+
+def test_an_if_whose_condition_follows_from_what_an_if_gives_is_folded_too(tmp_path):
+    """The rank of `a` is not known while the first If stands: its branches differ in it."""
+    text = """<ir_version: 10, opset_import: ["" : 20]> g (float[2,3] x) => (float[2,3] y) {
+        yes = Constant<value = bool {1}>() at = Constant<value_int=0>() two = Constant<value_int=2>()
+        a = If(yes)<then_branch = one () => (float[2,3] p) {p = Relu(x)},
+                    else_branch = other () => (float[6] q) {minus = Constant<value_ints=[-1]>() q = Reshape(x, minus)}>
+        sizes = Shape(a) rows = Gather(sizes, at) is_two = Equal(rows, two)
+        y = If(is_two)<then_branch = kept () => (r) {r = Neg(a)}, else_branch = turned () => (s) {s = Abs(a)}>
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    found = gk.optimize(tmp_path / "m.onnx")
+    assert found.after == {"Neg": 1, "Relu": 1}
+    assert (found.proved, found.rolled_back, found.changes.by_rule()["if-constant"]) == ("pass", (), 2)
+    assert not gk.optimize(found.model).changes.done

@@ -95,7 +95,7 @@ def _unsupported_nodes(errors: list[dict[str, Any]], model: Model, title: str) -
         f"{title} cannot take {count}: {', '.join(operators)}",
         where=first_source,
         details=tuple(_line(error, node, title) for error, node in found),
-        remedy="replace these operators in the model at the lines given, or stop at ONNX with --to onnx",
+        remedy="replace these operators in the model, or keep them outside the engine: graphkit check --partition DIR",
         data={"nodes": [_facts(error, node, title) for error, node in found]},
     )
 

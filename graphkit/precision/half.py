@@ -127,7 +127,7 @@ def _check(model: Model, precision: str, keep: frozenset[str]) -> None:
     if unknown:
         raise UnknownName(
             f"no node is called `{unknown[0]}`",
-            remedy="`graphkit inspect MODEL` lists names",
+            remedy="graphkit inspect MODEL --layers lists their names",
             data={"unknown": unknown},
         )
     quantised = next((n for n in nodes if n.op_type in _QUANTISED), None)
@@ -135,7 +135,7 @@ def _check(model: Model, precision: str, keep: frozenset[str]) -> None:
         raise PrecisionRefused(
             f"the model is quantised ({quantised.op_type} `{quantised.name}`): its other layers cannot be lowered "
             f"to {precision} afterwards",
-            remedy="lower the float32 model, and quantise that",
+            remedy=f"lower the float32 model that it was made from to {precision}, or leave it as it is",
         )
     products = [n for n in nodes if has_macs(n.op_type, n.domain)]
     if not products:

@@ -108,12 +108,12 @@ def choose(
 def nothing_left(precision: str, kept: Sequence[Kept]) -> PrecisionRefused:
     """The refusal where no node is lowered."""
     reasons = [f"{k.op} `{k.node}`: {k.why}" for k in kept]
+    half = any("float16, not float32" in k.why for k in kept)
+    remedy = "quantise the float32 model" if half else "optimise the model first, so that weights are constants"
     return PrecisionRefused(
         f"no layer of the model can run in {precision}: it would be called quantised and be float32",
         details=(*reasons[:8], *([f"and {len(reasons) - 8} more"] if len(reasons) > 8 else [])),
-        remedy="optimise the model first, so that weights are constants"
-        if reasons
-        else "it has no Conv, Gemm or MatMul",
+        remedy=remedy if reasons else "it has no Conv, Gemm or MatMul",
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from graphkit.report.github import escaped_data, escaped_property
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _PER_RULE = 5
-"""Warnings and notes of one rule that are shown without -v."""
+"""Findings of one rule that are shown without -v; errors, of each operator."""
+
+_NAMED = 6
+"""Nodes of further errors that are named."""
 
 
 def to_json(result: CheckResult) -> str:
@@ -27,26 +32,25 @@ def to_json(result: CheckResult) -> str:
 
 
 def to_text(result: CheckResult, *, verbose: bool = False) -> Text:
-    """The verdict last, above it every error with its node, and a few of each kind of warning.
+    """The verdict last, above it a few findings of each rule, and the nodes of further errors.
 
     Args:
-        verbose: Whether all warnings and notes are shown, and what each node reads.
+        verbose: Whether all findings are shown, and what each node reads.
     """
     from rich.text import Text
 
     lines: list[Line] = []
-    left: dict[str, int] = {}
+    left: dict[tuple[str, str, str], list[Finding]] = {}
+    shown: Counter[tuple[str, str, str]] = Counter()
     for finding in result.findings:
-        seen = left[finding.code] = left.get(finding.code, 0) + 1
-        if verbose or finding.severity == "error" or seen <= _PER_RULE:
+        op = finding.node.op if finding.node is not None and finding.severity == "error" else ""
+        kind = finding.code, finding.severity, op
+        shown[kind] += 1
+        if verbose or shown[kind] <= _PER_RULE:
             lines += _finding(finding, verbose=verbose)
-    lines += [
-        (f"{code}: {count - _PER_RULE} more, see them with -v", "dim")
-        for code, count in left.items()
-        if not verbose
-        and count > _PER_RULE
-        and not any(f.code == code and f.severity == "error" for f in result.findings)
-    ]
+        else:
+            left.setdefault(kind, []).append(finding)
+    lines += [(_more(code, findings), "dim") for (code, _, _), findings in left.items()]
     lines += _partitions(result)
     lines += [("", "")] if lines else []
     lines += _verdict(result)
@@ -101,6 +105,12 @@ def _finding(finding: Finding, *, verbose: bool) -> list[Line]:
             ]
     lines += [(f"  says:  {said}", "") for said in finding.said if said]
     return [*lines, (f"  try:   {finding.fix}", "")]
+
+
+def _more(code: str, findings: Sequence[Finding]) -> str:
+    named = [f.node.name or f.node.label for f in findings if f.severity == "error" and f.node is not None]
+    at = f" at {', '.join(named[:_NAMED])}{', ...' if len(named) > _NAMED else ''}" if named else ""
+    return f"{code}: {len(findings)} more{at}, see them with -v"
 
 
 def _partitions(result: CheckResult) -> list[Line]:

@@ -20,6 +20,7 @@ def to_json(found: Optimization, source: str, files: Iterable[str]) -> str:
     """The answer as strict JSON (schema graphkit.optimize/1)."""
     answer: dict[str, Any] = {
         "schema": "graphkit.optimize/1",
+        "status": "ok",
         "source": source,
         "files": list(files),
         "opset": {"before": found.opset, "after": found.model.opset},

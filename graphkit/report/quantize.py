@@ -8,7 +8,7 @@ from typing import Any
 
 from graphkit.quantization import Quantization
 from graphkit.report.lowering import kept
-from graphkit.report.wording import printable
+from graphkit.report.wording import counted, printable
 
 _MOST_ROWS = 12
 
@@ -17,6 +17,7 @@ def to_json(found: Quantization, source: str, files: Iterable[str]) -> str:
     """The answer as strict JSON (schema graphkit.quantize/1)."""
     answer: dict[str, Any] = {
         "schema": "graphkit.quantize/1",
+        "status": "ok",
         "source": source,
         "files": list(files),
         **found.lowering.to_json(),
@@ -41,8 +42,8 @@ def _search(found: Quantization) -> list[str]:
     ended = "" if result.complete else ", stopped at the limit on trials"
     lines = [
         "",
-        f"  {len(result.keep)} layers kept: {result.metric} error {result.error:.3g} of {result.max_drop:g} allowed, "
-        f"{len(result.trials)} trials on {result.samples} samples{ended}",
+        f"  {counted(len(result.keep), 'layer')} kept: {result.metric} error {result.error:.3g} of {result.max_drop:g} "
+        f"allowed, {counted(len(result.trials), 'trial')} on {counted(result.samples, 'sample')}{ended}",
     ]
     width = max((len(row.group) for row in result.rows[:_MOST_ROWS]), default=5)
     lines.append(f"  {'group':<{width}}  layers   alone  share  kept")
@@ -57,4 +58,5 @@ def _proof(found: Quantization) -> str:
     worst = max((o.max_abs or 0.0 for c in found.comparisons for o in c.outputs), default=0.0)
     cosines = [o.metrics["cosine"] for c in found.comparisons for o in c.outputs if o.metrics.get("cosine") is not None]
     like = f", least cosine {min(c for c in cosines if c is not None):.5f}" if cosines else ""
-    return f"parity: {found.status}, {len(found.comparisons)} comparisons, largest difference {worst:.2g}{like}"
+    comparisons = counted(len(found.comparisons), "comparison")
+    return f"parity: {found.status}, {comparisons}, largest difference {worst:.2g}{like}"

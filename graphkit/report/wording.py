@@ -25,3 +25,8 @@ def seconds_text(seconds: float) -> str:
 def printable(text: str) -> str:
     """`text` with control characters spelled out: a name in a model file must not steer the terminal."""
     return "".join(c if c in "\n\t" or not unicodedata.category(c).startswith("C") else ascii(c)[1:-1] for c in text)
+
+
+def counted(count: int, what: str) -> str:
+    """`1 layer`, `3 layers`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -6,7 +6,7 @@ Every node is looked at once by the rules of its operator, and again only when s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from graphkit.rewrite.editor import Editor
@@ -27,48 +27,47 @@ _PER_NODE = 20
 def run(editor: Editor, rules: Sequence[Rule]) -> None:
     """Apply the early rules to exhaustion, then all of them."""
     early = [rule for rule in rules if not rule.late]
-    _exhaust(editor, early)
+    _exhaust(editor, early, early)
     if len(early) != len(rules):
-        _exhaust(editor, rules, {op for rule in rules if rule.late for op in rule.ops})
+        _exhaust(editor, rules, [rule for rule in rules if rule.late])
     if editor.disordered:
         for graph in graphs_of(editor.model.graph):
             graph.sort()
         editor.disordered = False
 
 
-def _exhaust(editor: Editor, rules: Iterable[Rule], start: Container[str] | None = None) -> None:
-    """Apply rules until none finds anything more. `start` are the operators at which the first of them can."""
+def _exhaust(editor: Editor, rules: Sequence[Rule], first: Sequence[Rule]) -> None:
+    """Apply rules until none finds anything more; until one has found something, only `first` can."""
+    index, begun = _by_operator(rules), _by_operator(first)
+    nodes = [node for node in nodes_of(editor.model.graph) if node.op_type in begun and not node.domain]
+    budget = _PER_NODE * (editor.model.graph.num_nodes() + 50)
+    queue: deque[ir.Node] = deque(nodes)
+    queued = {id(node) for node in nodes}
+    editor.kept.clear()
+    while queue:
+        node = queue.popleft()
+        queued.discard(id(node))
+        if node.graph is None or not editor.apply_first(begun[node.op_type], node):
+            continue
+        begun = index
+        for near in _neighbourhood(editor):
+            if id(near) not in queued and near.op_type in index and not near.domain:
+                queued.add(id(near))
+                queue.append(near)
+        if node.graph is not None and id(node) not in queued:
+            queued.add(id(node))
+            queue.append(node)
+        budget -= 1
+        if budget <= 0:
+            break
+
+
+def _by_operator(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
     index: dict[str, list[Rule]] = {}
     for rule in rules:
         for op in rule.ops:
             index.setdefault(op, []).append(rule)
-    nodes = [
-        node
-        for node in nodes_of(editor.model.graph)
-        if node.op_type in (index if start is None else start) and not node.domain
-    ]
-    budget = _PER_NODE * (editor.model.graph.num_nodes() + 50)
-    queue: deque[ir.Node] = deque(nodes)
-    queued = {id(node) for node in nodes}
-    apply = editor.apply
-    while queue:
-        node = queue.popleft()
-        queued.discard(id(node))
-        if node.graph is None:
-            continue
-        for rule in index[node.op_type]:
-            if apply(rule, node):
-                budget -= 1
-                for near in _neighbourhood(editor):
-                    if near.op_type in index and not near.domain and id(near) not in queued:
-                        queued.add(id(near))
-                        queue.append(near)
-                if node.graph is not None and id(node) not in queued:
-                    queued.add(id(node))
-                    queue.append(node)
-                break
-        if budget <= 0:
-            break
+    return index
 
 
 def _neighbourhood(editor: Editor) -> list[ir.Node]:
@@ -80,8 +79,8 @@ def _neighbourhood(editor: Editor) -> list[ir.Node]:
         following: list[ir.Node] = []
         for node in layer:
             for output in node.outputs:
-                for user, _ in output.uses():
-                    if id(user) not in found and user.graph is not None:
+                for user, _ in output.uses():  # whoever reads a value is in a graph: what goes lets go of its inputs
+                    if id(user) not in found:
                         found[id(user)] = user
                         following.append(user)
         layer = following

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from graphkit.rewrite import driver
 from graphkit.rewrite.rules import constants_duplicates
-from graphkit.traversal import graphs_of
+from graphkit.traversal import graphs_of, nodes_of, read_count
 
 if TYPE_CHECKING:
     from graphkit.rewrite.editor import Editor
@@ -24,7 +24,7 @@ _SMALL = 4096
 def fold(editor: Editor, rules: Sequence[Rule]) -> None:
     """Apply those of `rules` that fold, and merge what is there twice."""
     folding = [rule for rule in rules if rule.group == "folding"]
-    most = _held(editor) + editor.growth
+    most = _held(editor) + editor.growth if _has_filled(editor) else 0
     editor.at_once = _SMALL
     driver.run(editor, folding)
     if editor.put_off:  # what is there twice is paid for once
@@ -57,7 +57,14 @@ def _settle(editor: Editor) -> None:
     editor.settled.clear()
 
 
+def _has_filled(editor: Editor) -> bool:
+    """Whether a weight may stay one number in a shape."""
+    return any(node.op_type == "ConstantOfShape" for node in nodes_of(editor.model.graph))
+
+
 def _held(editor: Editor) -> int:
     """Bytes of the constants that are read."""
-    held = (value for graph in graphs_of(editor.model.graph) for value in graph.initializers.values() if value.uses())
+    held = (
+        value for graph in graphs_of(editor.model.graph) for value in graph.initializers.values() if read_count(value)
+    )
     return sum(value.const_value.nbytes for value in held if value.const_value is not None)

@@ -6,7 +6,7 @@ give the same in every run are here; what quantises or draws random numbers is n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +162,38 @@ def evaluate(node: ir.Node, opset: int, inputs: Sequence[Any]) -> list[np.ndarra
         return None
     results = [np.asarray(result) for result in found]
     return results if _defined(node, inputs, results) else None
+
+
+def remembered(
+    before: dict[Hashable, list[np.ndarray[Any, Any]] | None], node: ir.Node, opset: int, inputs: Sequence[Any]
+) -> list[np.ndarray[Any, Any]] | None:
+    """As `evaluate`; what it gave for a few bytes is kept in `before`: blocks that repeat compute the same numbers."""
+    key = _key(node, opset, inputs)
+    if key is None:
+        return evaluate(node, opset, inputs)
+    if key in before:
+        return before[key]
+    results = evaluate(node, opset, inputs)
+    if results is None or sum(result.nbytes for result in results) <= _FEW_BYTES:
+        before[key] = results
+    return results
+
+
+_FEW_BYTES = 256
+
+
+def _key(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Hashable | None:
+    if sum(0 if array is None else array.nbytes for array in inputs) > _FEW_BYTES:
+        return None
+    attributes = []
+    for name, attribute in node.attributes.items():
+        value = attribute.value
+        value = tuple(value) if isinstance(value, list) else value
+        if not isinstance(value, int | float | str | tuple):
+            return None
+        attributes.append((name, attribute.type, str(value)))
+    given = [None if a is None else (a.dtype.str, a.dtype.name, a.shape, a.tobytes()) for a in inputs]
+    return node.op_type, opset, tuple(attributes), tuple(given), len(node.outputs)
 
 
 _PARAMETERS: dict[str, Any] = {

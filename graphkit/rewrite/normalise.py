@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from graphkit.rewrite.inlining import inline
-from graphkit.traversal import graphs_of, nodes_of
+from graphkit.traversal import graphs_of, nodes_of, read_count
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -77,7 +77,7 @@ def _name_everything(model: ir.Model) -> None:
             if id(value) in kept:
                 continue
             kept.add(id(value))
-            if not value.name and not value.uses() and not value.is_graph_output():
+            if not value.name and not read_count(value) and not value.is_graph_output():
                 continue  # an output that is left out
             if not value.name or value.name in taken:
                 value.name = _free(value.name or "value", taken, numbers)

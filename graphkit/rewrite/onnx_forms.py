@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from graphkit.analyze.polynomial import Size
@@ -31,6 +32,7 @@ def dimension(size: Size | None) -> int | str | None:
 _ONNX_NAMES = {"float32": "FLOAT", "float64": "DOUBLE"}
 
 
+@lru_cache(maxsize=64)
 def dtype_of(name: str) -> ir.DataType:
     """onnx_ir's dtype of a name such as `float32`."""
     import onnx_ir as ir

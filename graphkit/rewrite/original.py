@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from graphkit.view import ModelView
 
 
+_OPENING = {"if-constant", "loop-unroll"}
+"""Rules that bring the nodes of a body into the graph around it."""
+
+_MOST_ROUNDS = 8
+
+
 @dataclass(slots=True)
 class Original:
     """A file, which is read anew for each rewriting but the first, or a model in memory, which is copied.
@@ -81,13 +87,25 @@ class Original:
             graph = self.model.ir.clone() if self._file is None else self.model.ir
             self._given_away = self._file is not None  # reading again is cheaper than a copy, and often not needed
             try:
-                return rewrite(graph, self._view, options), graph
+                return self._again(rewrite(graph, self._view, options), graph, options), graph
             except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
                 # Rules trust that a node is what its operator is defined as; checking first would cost every model.
                 wrong = _invalid(self.model.ir)
                 if wrong is None:
                     raise
                 raise CorruptFile(wrong, remedy="graphkit check MODEL says what else is wrong with it") from error
+
+    def _again(self, changes: Changes, graph: ir.Model, options: Options) -> Changes:
+        """Rewrite again where bodies came out into the graph: the sizes of what follows them were not known before."""
+        from graphkit import view
+
+        latest = changes
+        for _ in range(_MOST_ROUNDS):
+            if not _OPENING & latest.by_rule().keys():
+                break
+            latest = rewrite(graph, view.of(self.with_graph(graph, changes)), options)
+            changes = Changes((*changes.done, *latest.done), latest.missed)
+        return changes
 
     def with_graph(self, graph: ir.Model, changes: Changes) -> Model:
         """A rewritten graph as a model of the same origin."""

@@ -8,6 +8,7 @@ each is written once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from graphkit.analyze.polynomial import Size
 from graphkit.analyze.tensors import Shape
 from graphkit.rewrite.facts import Facts
 from graphkit.traversal import nodes_of as nodes_of
+from graphkit.traversal import read_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +32,7 @@ class Reading:
     def __init__(self, model: ir.Model, facts: Facts) -> None:
         self.model = model
         self.facts = facts
-        self._arrays: dict[int, tuple[ir.TensorProtocol, np.ndarray[Any, Any]]] = {}
+        self._arrays: dict[int, _Held] = {}
         self.opset = model.opset_imports.get("", model.graph.opset_imports.get("", 0))
 
     # --- structure --------------------------------------------------------------------------------------------------
@@ -38,16 +40,15 @@ class Reading:
     def producer(self, value: ir.Value | None, *ops: str) -> ir.Node | None:
         """The node that makes a value, if it is one of these standard operators (any, if none is named)."""
         node = value.producer() if value is not None else None
-        if node is None or node.domain or node.graph is None or (ops and node.op_type not in ops):
+        if node is None or (ops and node.op_type not in ops) or node.domain or node.graph is None:
             return None
         return node
 
     def sole(self, value: ir.Value | None, *ops: str) -> ir.Node | None:
         """As `producer`, but only where the value is read once and is no output of the graph: it may be absorbed."""
-        node = self.producer(value, *ops)
-        if node is None or value is None or value.is_graph_output() or len(value.uses()) != 1:
+        if value is None or value.is_graph_output() or read_count(value) != 1:
             return None
-        return node
+        return self.producer(value, *ops)
 
     def users(self, value: ir.Value) -> list[ir.Node]:
         """The nodes that read a value, each once, in the order of their first reading of it."""
@@ -140,35 +141,38 @@ class Reading:
 
     def constant(self, value: ir.Value | None, most: int = SMALL) -> np.ndarray[Any, Any] | None:
         """Elements of a constant of at most this many; bigger ones are not read."""
-        tensor = _tensor(value) if value is not None else None
-        if tensor is None:
+        held = self._held(value) if value is not None else None
+        if held is None or held.size > most:
             return None
-        held = self._arrays.get(id(tensor))
-        if held is None:
-            if tensor.size > SMALL:
-                return tensor.numpy() if tensor.size <= most else None
-            held = self._arrays[id(tensor)] = (tensor, tensor.numpy())
-        return held[1] if held[1].size <= most else None
+        return held.tensor.numpy() if held.array is None else held.array
 
     def weight(self, value: ir.Value | None) -> np.ndarray[Any, Any] | None:
         """Elements of a constant, however big: for rules that compute with weights."""
         tensor = _tensor(value) if value is not None else None
-        return None if tensor is None else tensor.numpy()
+        return None if tensor is None else self.array(tensor)
+
+    def array(self, tensor: ir.TensorProtocol) -> np.ndarray[Any, Any]:
+        """Elements of a tensor, read once where it is small."""
+        held = self._kept(tensor)
+        return tensor.numpy() if held.array is None else held.array
 
     def scalar(self, value: ir.Value | None) -> float | None:
         """The number that a constant of one element holds, whatever its rank; None for anything else."""
-        found = self.constant(value, 1)
-        if found is None or found.size != 1 or (found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16"):
+        held = self._held(value) if value is not None else None
+        if held is None or held.size != 1:
             return None
-        return float(found.reshape(-1)[0])
+        if held.scalar is _UNASKED:
+            held.scalar = _scalar(held.array)
+        return held.scalar
 
     def uniform(self, value: ir.Value | None) -> float | None:
         """The number that every element of a small constant is."""
-        found = self.constant(value)
-        if found is None or not found.size or found.dtype.kind not in "fiub":
+        held = self._held(value) if value is not None else None
+        if held is None or held.array is None:
             return None
-        first, last = found.item(0), found.item(found.size - 1)
-        return float(first) if first == last and (found.size <= 2 or (found == first).all()) else None
+        if held.uniform is _UNASKED:
+            held.uniform = _uniform(held.array)
+        return held.uniform
 
     def integers(self, value: ir.Value | None) -> list[int] | None:
         """The integers that a small tensor always holds: a constant, or shape arithmetic with a known result."""
@@ -207,6 +211,51 @@ class Reading:
             if number is not None:
                 return value, number
         return None
+
+    def _held(self, value: ir.Value) -> _Held | None:
+        tensor = _tensor(value)
+        return None if tensor is None else self._arrays.get(id(tensor)) or self._kept(tensor)
+
+    def _kept(self, tensor: ir.TensorProtocol) -> _Held:
+        held = self._arrays.get(id(tensor))
+        if held is None:
+            size = tensor.size
+            held = self._arrays[id(tensor)] = _Held(tensor, size, tensor.numpy() if size <= SMALL else None)
+        return held
+
+
+_UNASKED: Any = object()
+
+
+@dataclass(slots=True)
+class _Held:
+    """A constant, which rules ask for again and again; what nobody asked yet is `_UNASKED`.
+
+    Attributes:
+        tensor: Held, so that its id stays its own.
+        size: How many elements it has.
+        array: Its elements; None where they are many.
+        scalar, uniform: See `Reading.scalar`, `Reading.uniform`.
+    """
+
+    tensor: ir.TensorProtocol
+    size: int
+    array: np.ndarray[Any, Any] | None
+    scalar: float | None = _UNASKED
+    uniform: float | None = _UNASKED
+
+
+def _scalar(found: np.ndarray[Any, Any] | None) -> float | None:
+    if found is None or (found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16"):
+        return None
+    return float(found.reshape(-1)[0])
+
+
+def _uniform(found: np.ndarray[Any, Any]) -> float | None:
+    if not found.size or found.dtype.kind not in "fiub":
+        return None
+    first, last = found.item(0), found.item(found.size - 1)
+    return float(first) if first == last and (found.size <= 2 or (found == first).all()) else None
 
 
 def _tensor(value: ir.Value) -> ir.TensorProtocol | None:

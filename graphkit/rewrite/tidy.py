@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from graphkit.rewrite.editor import bury_all
 from graphkit.rewrite.normalise import raise_ir_version
-from graphkit.traversal import graphs_of, nodes_of
+from graphkit.traversal import graphs_of, nodes_of, read_count
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,7 +37,7 @@ def tidy(editor: Editor) -> None:
 
 def _drop_constants(graph: ir.Graph) -> None:
     kept = {id(value) for value in (*graph.inputs, *graph.outputs)}
-    unused = [name for name, v in graph.initializers.items() if not v.uses() and id(v) not in kept]
+    unused = [name for name, v in graph.initializers.items() if not read_count(v) and id(v) not in kept]
     for name in unused:
         del graph.initializers[name]
 
@@ -64,7 +64,7 @@ def _trim(editor: Editor, node: ir.Node) -> None:
     if node.domain or len(node.outputs) < 2 or node.op_type == "BatchNormalization":
         return
     needed = len(node.outputs)
-    while needed > 1 and not node.outputs[needed - 1].uses() and not node.outputs[needed - 1].is_graph_output():
+    while needed > 1 and not read_count(node.outputs[needed - 1]) and not node.outputs[needed - 1].is_graph_output():
         needed -= 1
     if needed == len(node.outputs):
         return

@@ -9,17 +9,16 @@ what is not ONNX. Source of the field numbers: onnx.proto of onnx 1.23.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import mmap
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from graphkit.errors import CorruptFile, FileMissing
 from graphkit.view import fields, wire
+from graphkit.view.collector import collector_paused as collector_paused
 from graphkit.view.fields import MAX_NESTING, Context
 from graphkit.view.sources import FileSource, stamp_of
 from graphkit.view.views import AttributeView, FunctionView, GraphView, ModelView, TypeView
@@ -72,19 +71,6 @@ def parse(context: Context, name: str, size: int) -> ModelView:
             f"{name} is not a valid ONNX file: it ends at byte {size}, in the middle of a field",
             remedy=_remedy(context),
         ) from None
-
-
-@contextlib.contextmanager
-def collector_paused() -> Iterator[None]:
-    """Without garbage collection: 100,000 nodes are a million objects and no cycles, and looking through them again
-    and again takes as long as reading them."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _remedy(context: Context) -> str:

@@ -43,6 +43,12 @@ def test_a_second_build_comes_from_the_cache_and_says_so(run, here):
     assert (here / "m.engine").read_bytes()[:4] == b"vtrt"
 
 
+def test_several_profiles_are_numbered(run, here):
+    said = run("build", "m.onnx", "-q", "--cc", "8.6", "--profile", "batch=1:1:1", "--profile", "batch=2:4:8")
+    assert said.code == 0, said.err
+    assert "  profile 1 x 1x8 1x8 1x8\n  profile 2 x 2x8 4x8 8x8\n" in said.out
+
+
 def test_some_targets_are_built_and_the_others_end_the_command_with_1(run, here):
     said = run("build", "m.onnx", "-q", "--dim", "batch=1:4:8", "--cc", "all", "--json")
     assert said.code == 1

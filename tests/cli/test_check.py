@@ -73,6 +73,18 @@ def test_of_many_warnings_of_one_rule_a_few_are_shown(run, tmp_path):
     assert "warning" not in run("check", "m.onnx", "--target", "trt", "--ignore", "GKC3").out
 
 
+def test_of_many_errors_at_one_operator_a_few_are_shown_and_others_named(run, tmp_path):
+    values = [f"v{i}" for i in range(9)]
+    pairs = zip(["x", *values], [*values, "w"], strict=True)
+    nodes = [node("QLinearAdd" if i % 5 else "Det", a, b, name=f"n{i}") for i, (a, b) in enumerate(pairs)]
+    save(model([*nodes, node("Det", "w", "y", name="last")], ["x f32 2 2"], ["y f32"]), tmp_path / "m.onnx")
+    said = run("check", "m.onnx", "--target", "trt")
+    assert (said.code, said.out.count("error[GKC101]")) == (1, 5 + 3), said.out
+    assert "GKC101: 3 more at n7, n8, n9, see them with -v" in said.out, said.out
+    assert "11 errors at 11 of 11 nodes" in said.out
+    assert run("check", "m.onnx", "--target", "trt", "-v").out.count("error[GKC101]") == 11
+
+
 def test_json_is_one_strict_document(run, tmp_path):
     det(tmp_path)
     said = run("check", "m.onnx", "--target", "trt", "--json", "--cc", "8.6, 8.9")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -28,6 +29,31 @@ def test_two_parts_and_back(run, tmp_path):
     joined = run("edit", "merge", "half.1.onnx", "half.2.onnx", "--map", "positive=positive", "-o", "both.onnx")
     assert joined.code == 0, joined.err
     assert run("diff", "m.onnx", "both.onnx", "--name-status").out.count("\nD ") == 0
+
+
+def test_the_answer_as_json(run, tmp_path):
+    network(tmp_path / "m.onnx")
+    said = run("edit", "split", "m.onnx", "--at", "positive", "-o", "half.onnx", "--json")
+    told = json.loads(said.out)
+    assert (said.code, told["schema"], told["status"]) == (0, "graphkit.edit/1", "ok")
+    assert [m["files"] for m in told["models"]] == [["half.1.onnx"], ["half.2.onnx"]]
+    first, second = (m["signature"] for m in told["models"])
+    assert [t["name"] for t in second["inputs"]] == [t["name"] for t in first["outputs"]] == ["positive"]
+    said = run("edit", "cut", "m.onnx", "--after", "nowhere", "-o", "part.onnx", "--json")
+    assert (said.code, json.loads(said.out)["error"]["code"]) == (2, "GK208")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["edit mark m.onnx positive -o m.onnx", "edit split m.1.onnx --at positive -o m.onnx", "optimize m.onnx -o m.onnx"],
+)
+def test_the_given_model_is_not_replaced(run, tmp_path, words):
+    for name in ("m.onnx", "m.1.onnx"):
+        network(tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    said = run(*words.split())
+    assert (said.code, "the result would replace it" in said.err) == (2, True), said.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_what_cannot_be_done_is_refused(run, tmp_path):

@@ -240,7 +240,8 @@ Usage: graphkit optimize [OPTIONS] [MODEL]
 
 Options:
   -o, --output PATH            File to write.  [default: MODEL.opt.onnx here]
-  --level INTEGER RANGE        1: the same arithmetic.  [default: 2; 0<=x<=2]
+  --level N                    0: for the target; 1: the same arithmetic; 2:
+                               fusions.  [default: 2; 0<=x<=2]
   --target [onnx|trt|rtx|ort]  What takes the result; onnx: anything.
                                [default: onnx]
   --opset N                    Opset of the result.  [default: the newest]
@@ -277,7 +278,7 @@ Usage: graphkit quantize [OPTIONS] MODEL
 
 Options:
   -o, --output PATH               File to write.  [default:
-                                  MODEL.PRECISION.onnx]
+                                  MODEL.PRECISION.onnx here]
   --precision [fp16|bf16|int8|fp8|int4]
                                   Precision of the layers that multiply.
                                   [required]
@@ -295,7 +296,7 @@ Options:
                                   is searched.
   --metric [cosine|l2]            Error of --max-drop: 1 - cosine, or
                                   relative.  [default: cosine]
-  --plot F                        Picture of the search, SVG.
+  --plot F.svg                    Draw the search.
   --shape X=DIMS                  Names for an input's dimensions:
                                   x=batch,3,h,w.
   --dim D=RANGE                   Range of a dimension, to compare in:
@@ -322,18 +323,18 @@ Options:
 Commands:
   cut        Let a model end at inner tensors.
   extract    Write the part of a model between tensors.
-  fp16-io    Let a model take and give float16 where it took and gave...
+  fp16-io    Let a model take and give float16 instead of float32.
   freeze     Make inputs constants: sr=16000, mask=mask.npy.
-  layout     Let a model take or give a tensor with its axes in another...
+  layout     Let a model take or give a tensor with its axes turned.
   mark       Let a model give inner tensors too.
   merge      Write one model of two: outputs of FIRST feed inputs of SECOND.
-  nms        Add non-maximum suppression: the output `selected` has rows...
+  nms        Add non-maximum suppression of boxes.
   normalise  Put (x * scale - mean) / std before an input.
   rename     Give tensors other names.
   resize     Let an input of fixed height and width take images of any size.
   set-dim    Fix dimensions, batch=8, or give them another name, s77=seq.
   softmax    Turn an output into probabilities.
-  split      Write the two parts of a model before and after tensors, as...
+  split      Write the two parts of a model before and after tensors.
   top-k      Give the K largest values of an output, and Y_indices.
 """,
     "graphkit build --help": """\
@@ -341,9 +342,10 @@ Usage: graphkit build [OPTIONS] MODEL
 
   Build an engine from MODEL, an ONNX file, as it is.
 
-  One stage of convert: nothing is rewritten, and nothing is compared (parity:
-  not run). An engine that was built from the same file with the same options
-  comes from the cache. Exits with 1 if some of the targets cannot have one.
+  One stage of convert: only what the library does not take is rewritten, and
+  nothing is compared (parity: not run). An engine that was built from the
+  same file with the same options comes from the cache. Exits with 1 if some
+  of the targets cannot have one.
 
 Options:
   --to [trt]                An engine.  [default: trt]
@@ -391,7 +393,7 @@ Options:
     "graphkit cache --help": """\
 Usage: graphkit cache [OPTIONS] COMMAND [ARGS]...
 
-  Look at the engines that were built before, or throw them away.
+  Look at the engines that were built before, or remove them.
 
   They are in GRAPHKIT_CACHE_DIR, else in graphkit in the user's cache folder.
 
@@ -492,7 +494,7 @@ Options:
   --github                Print annotations for GitHub on stderr.
   --json                  Print the result as JSON (schema graphkit.check/1).
   -q, --quiet             No progress on stderr.
-  -v, --verbose           Every warning, and what nodes read; -vv: tracebacks.
+  -v, --verbose           Every finding, and what nodes read; -vv: tracebacks.
   --help                  Show this message and exit.
 """,
     "graphkit hash --help": """\

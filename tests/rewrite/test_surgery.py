@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import onnx
+import onnx.parser
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import graphkit as gk
+from graphkit.building import EngineRequest, build
 from graphkit.errors import BadOption, BadSample, ShapeMismatch, UnknownName
 from graphkit.rewrite.surgery import interface, merging, parts, processing
+from graphkit.shapes import DimRange
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -111,8 +116,9 @@ def test_cut_and_mark(model):
     both = parts.mark(model, ["features"])
     assert [t.name for t in both.signature.outputs] == ["y", "features"]
     np.testing.assert_array_equal(reference(both)["features"], reference(short)["features"])
-    with pytest.raises(BadOption, match="output already"):
-        parts.mark(model, ["y"])
+    for name, why in (("y", "output already"), ("x", "an input"), ("weight", "a weight")):
+        with pytest.raises(BadOption, match=why):
+            parts.mark(model, [name])
 
 
 def test_split_then_merge_is_the_model(model):
@@ -125,6 +131,20 @@ def test_split_then_merge_is_the_model(model):
         parts.split(model, ["x"])
     with pytest.raises(BadOption, match="comes after"):
         parts.split(model, ["y"])
+
+
+def test_a_split_beside_a_path_says_where_the_whole_boundary_is(tmp_path):
+    text = """<ir_version: 10, opset_import: ["" : 20]> g (float[n,3] x) => (float[n,3] y) {
+        a = Relu(x) b = Neg(a) c = Abs(b) y = Add(a, c)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    residual = gk.load(tmp_path / "m.onnx")
+    with pytest.raises(BadOption, match="also needs `a`, which") as refused:
+        parts.split(residual, ["b"])
+    assert refused.value.remedy == "--at b,a"
+    first, second = parts.split(residual, ["b", "a"])
+    x = np.float32([[1, -2, 3]])
+    np.testing.assert_array_equal(run(second, run(first, {"x": x}))["y"], run(residual, {"x": x})["y"])
 
 
 def test_merge_of_models_with_equal_names(model):
@@ -150,6 +170,8 @@ def test_half_io(model):
     assert [t.dtype for t in only.signature.inputs] == ["float32", "float32"]
     with pytest.raises(BadOption, match="float32"):
         interface.half_io(half)
+    with pytest.raises(BadOption, match="`x` is float16, not float32"):
+        interface.half_io(half, ("x",))
 
 
 def test_layout_of_inputs_and_outputs(model):
@@ -160,6 +182,17 @@ def test_layout_of_inputs_and_outputs(model):
     np.testing.assert_array_equal(reference(turned)["y"].T, reference(model)["y"])
     with pytest.raises(BadOption, match="order of the axes"):
         interface.layout(model, "x", (0, 1))
+
+
+def test_bytes_are_cast_before_their_axes_are_turned(model):
+    """TensorRT has no Transpose of uint8."""
+    bytes_ = processing.normalise(model, "x", [0.5], [0.25], scale=1 / 255, dtype="uint8")
+    nhwc = interface.layout(bytes_, "x", (0, 2, 3, 1))
+    assert [node.op_type for node in nhwc.ir.graph][:2] == ["Cast", "Transpose"]
+    assert nhwc.signature.inputs[0].shape == ("batch", 8, 8, 3)
+    image, gain = RNG.integers(0, 256, size=X.shape, dtype=np.uint8), np.float32(1.5)
+    found = run(nhwc, {"x": image.transpose(0, 2, 3, 1), "gain": gain})["y"]
+    np.testing.assert_array_equal(found, run(bytes_, {"x": image, "gain": gain})["y"])
 
 
 def test_normalise_takes_bytes(model):
@@ -180,6 +213,19 @@ def test_resize_takes_any_size(model):
     constant = np.full((1, 3, 20, 12), 0.25, np.float32)
     expected = run(model, {"x": np.full((1, 3, 8, 8), 0.25, np.float32), "gain": np.float32(1)})["y"]
     np.testing.assert_allclose(run(made, {"x": constant, "gain": np.float32(1)})["y"], expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
+def test_an_engine_is_built_of_images_in_bytes_of_any_size(model, tmp_path):
+    """What a network in use needs before it, together: TensorRT refuses a Resize of chosen axes beside dynamic ones."""
+    sized = interface.freeze(processing.resize(model, "x"), {"gain": 1.5})
+    image = processing.normalise(sized, "x", [0.5], [0.25], scale=1 / 255, dtype="uint8")
+    interface.layout(image, "x", (0, 2, 3, 1)).save(tmp_path / "m.onnx")
+    ranges = {"batch": (1, 2, 4), "x_height": (8, 16, 32), "x_width": (8, 16, 32)}
+    dims = tuple(DimRange(name, *sizes) for name, sizes in ranges.items())
+    made = build(tmp_path / "m.onnx", tmp_path / "m.engine", EngineRequest(dims=dims, backend="rtx", cache=False))
+    assert made.complaint is None
+    assert (tmp_path / "m.engine").stat().st_size
 
 
 def test_softmax_and_top_k(model):

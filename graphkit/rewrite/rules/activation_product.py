@@ -32,8 +32,16 @@ class Product:
 def product(editor: Editor, node: ir.Node) -> Product | None:
     """The product that ends at a Mul or a Div by a number; None where it has more than a few factors.
 
-    Inner products that something else reads too count as one factor.
+    Inner products that something else reads too count as one factor. Each rule about a product asks for it anew.
     """
+    key = ("product", id(node))
+    if key not in editor.kept:
+        editor.kept[key] = _product(editor, node)
+    found: Product | None = editor.kept[key]
+    return found
+
+
+def _product(editor: Editor, node: ir.Node) -> Product | None:
     factors: list[ir.Value] = []
     number = 1.0
     pending: list[tuple[ir.Value | None, bool]] = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphkit.rewrite import fold_evaluate as known
 from graphkit.rewrite.rule import Rule
+from graphkit.traversal import read_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,8 +76,8 @@ def _fold(editor: Editor, node: ir.Node, *, exact: bool) -> bool:
         return editor.miss(node, f"the result would add {added:,} bytes to the model")
     if sum(tensor.nbytes for tensor in given) > _READ_AT_ONCE:
         return _fold_later(editor, node, tensors)
-    arrays = [None if tensor is None else tensor.numpy() for tensor in tensors]
-    results = known.evaluate(node, editor.version(node), arrays)
+    arrays = [None if tensor is None else editor.array(tensor) for tensor in tensors]
+    results = known.remembered(editor.computed, node, editor.version(node), arrays)
     if results is None or any(_contradicts(editor, o, r) for o, r in zip(node.outputs, results, strict=False)):
         return False
     added = sum(result.nbytes for result in results) - _freed(editor, node)
@@ -87,7 +88,7 @@ def _fold(editor: Editor, node: ir.Node, *, exact: bool) -> bool:
         {
             output: editor.initializer(result, output.name or "constant")
             for output, result in zip(node.outputs, results, strict=False)
-            if output.uses() or output.is_graph_output()
+            if read_count(output) or output.is_graph_output()
         }
     )
     return True
@@ -104,7 +105,7 @@ def _may(editor: Editor, node: ir.Node, given: list[ir.TensorProtocol], exact: b
     op = node.op_type
     if op == "Identity" and node.outputs[0].is_graph_output():
         return False  # an output needs a node that makes it
-    if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+    if not any(read_count(output) or output.is_graph_output() for output in node.outputs):
         return False
     dtypes = {tensor.dtype.name.lower() for tensor in given}
     if "string" in dtypes or any(tensor.dtype.bitwidth < 8 for tensor in given):
@@ -120,7 +121,7 @@ def _added(editor: Editor, node: ir.Node) -> int | None:
     """Bytes by which the model would grow; None where sizes are not known."""
     total = 0
     for output in node.outputs:
-        if output.uses() or output.is_graph_output():
+        if read_count(output) or output.is_graph_output():
             nbytes = editor.facts.tensor(output).nbytes
             if not isinstance(nbytes, int):
                 return None
@@ -135,11 +136,11 @@ def _freed(editor: Editor, node: ir.Node) -> int:
         tensor = editor.tensor(value)
         if tensor is None or value.is_graph_output():
             continue
-        uses = value.uses()
-        if len(uses) == 1:
+        count = read_count(value)
+        if count == 1:
             freed += tensor.nbytes
-        elif node.op_type == "Slice" and value is node.inputs[0] and len(uses) <= _MOST_PIECES:
-            freed += _piece(editor, node, [user for user, _ in uses], tensor.nbytes)
+        elif node.op_type == "Slice" and value is node.inputs[0] and count <= _MOST_PIECES:
+            freed += _piece(editor, node, [user for user, _ in value.uses()], tensor.nbytes)
     return freed
 
 

@@ -55,11 +55,12 @@ CONSTANTS = Rule("duplicate-constants", "structure", (), _nothing, "constants wi
 
 def merge(editor: Editor, rules: set[str]) -> None:
     """Merge constants, then nodes, as far as the rules' names are among `rules`; linear in the graph."""
+    graphs = graphs_of(editor.model.graph) if {CONSTANTS.name, NODES.name} & rules else []
     if CONSTANTS.name in rules:
-        for graph in graphs_of(editor.model.graph):
+        for graph in graphs:
             _merge_constants(editor, graph)
     if NODES.name in rules:
-        for graph in graphs_of(editor.model.graph):
+        for graph in graphs:
             _merge_nodes(editor, graph)
 
 
@@ -87,15 +88,16 @@ def _one(editor: Editor, node: ir.Node, *, kept: ir.Node) -> bool:
 
 
 def _key(node: ir.Node) -> Hashable | None:
-    if node.domain or node.op_type in _LEFT_ALONE:
+    op_type, written = node.op_type, node.attributes.data
+    if node.domain or op_type in _LEFT_ALONE:
         return None
     attributes = []
-    for name, attribute in sorted(node.attributes.items()):
-        value = _frozen(attribute)
+    for name in sorted(written) if len(written) > 1 else written:
+        value = _frozen(written[name])
         if value is None:
             return None
         attributes.append((name, value))
-    return node.op_type, tuple(map(id, node.inputs)), tuple(attributes), len(node.outputs)
+    return op_type, tuple(map(id, node.inputs)), tuple(attributes), len(node.outputs)
 
 
 def _frozen(attribute: ir.Attr) -> Hashable | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from graphkit.rewrite.rules.scale_steps import FLOATS, cast, is_float, is_inference, is_known, known
+from graphkit.traversal import read_count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +123,7 @@ def affordable(editor: Editor, value: ir.Value, others: int = 1) -> bool:
     Args:
         others: Uses of the old weight that go with the change.
     """
-    if len(value.uses()) <= others and not value.is_graph_output():
+    if read_count(value) <= others and not value.is_graph_output():
         return True
     tensor = value.const_value
     size = 0 if tensor is None else tensor.nbytes

@@ -36,7 +36,7 @@ def _without(editor: Editor, node: ir.Node, number: int) -> bool:
         return False
     orders = ((a, b), (b, a)) if node.op_type in ("Mul", "Add") else ((a, b),)
     for kept, constant in orders:
-        if editor.is_constant(constant) and editor.uniform(constant) == number:
+        if editor.uniform(constant) == number:
             result = node.outputs[0]
             if not editor.same_shape(kept, result) or editor.dtype(kept) != editor.dtype(result):
                 return editor.miss(node, "the number gives the result its shape, or shapes are not known")

@@ -110,7 +110,7 @@ def half_io(model: Model, only: tuple[str, ...] = ()) -> Model:
         only: Inputs and outputs to change; all of float32 where ().
 
     Raises:
-        UnknownName: `only` names no input or output. BadOption: nothing is float32.
+        UnknownName: `only` names no input or output. BadOption: what it names, or all of them, is not float32.
     """
     import onnx_ir as ir
 
@@ -120,6 +120,9 @@ def half_io(model: Model, only: tuple[str, ...] = ()) -> Model:
     for name in only:
         if name not in ends:
             raise UnknownName(f"there is no input or output `{name}`", remedy=f"there are: {', '.join(map(str, ends))}")
+        if ends[name].dtype != ir.DataType.FLOAT:
+            known = table.facts.tensor(ends[name]).dtype or "of unknown dtype"
+            raise BadOption(f"`{name}` is {known}, not float32", remedy="leave it out of --only")
     chosen = [v for v in (*fed, *table.graph.outputs) if v.dtype == ir.DataType.FLOAT and (not only or v.name in only)]
     if not chosen:
         raise BadOption("no input or output is float32", remedy="graphkit inspect shows the dtypes")
@@ -155,10 +158,26 @@ def layout(model: Model, name: str, perm: tuple[int, ...]) -> Model:
     new_shape = ir.Shape([value.shape[axis] for axis in perm])
     if is_input:
         back = [perm.index(axis) for axis in range(len(perm))]
-        _after_input(table, value, "Transpose", {"perm": back}, value.type, new_shape)
+        cast = _cast_of_bytes(value)
+        if cast is not None:  # TensorRT has no Transpose of uint8
+            _after_input(table, cast, "Transpose", {"perm": back}, cast.type, new_shape)
+            value.shape = new_shape
+        else:
+            _after_input(table, value, "Transpose", {"perm": back}, value.type, new_shape)
     else:
         _before_output(table, value, "Transpose", {"perm": list(perm)}, value.type, new_shape)
     return table.done(f"axes {list(perm)} of {name}")
+
+
+def _cast_of_bytes(value: ir.Value) -> ir.Value | None:
+    """What a Cast makes of an input of uint8 that nothing else reads, and that is no output."""
+    import onnx_ir as ir
+
+    readers = [user for user, _ in value.uses()]
+    if value.dtype != ir.DataType.UINT8 or [r.op_type for r in readers] != ["Cast"] or value.is_graph_output():
+        return None
+    made = readers[0].outputs[0]
+    return None if made.is_graph_output() or readers[0].graph is not value.graph else made
 
 
 def _check_shape(value: ir.Value, shape: tuple[int, ...]) -> None:
@@ -182,7 +201,7 @@ def _set(dim: str, given: Mapping[str, Any]) -> int | str:
 def _after_input(
     table: Table, value: ir.Value, op: str, attributes: dict[str, Any], type_: Any, shape: ir.Shape | None
 ) -> None:
-    """Let the model take an input of another type, and turn it into what it took."""
+    """Let the model take an input of another type, and turn it into what it took; or what a node makes of an input."""
     import onnx_ir as ir
 
     name = value.name
@@ -193,8 +212,10 @@ def _after_input(
     for user, index in uses:
         user.replace_input_with(index, made)
     value.type, value.shape = type_, shape
-    first = next(iter(table.graph), None)
-    if first is None:
+    producer, first = value.producer(), next(iter(table.graph), None)
+    if producer is not None:
+        table.graph.insert_after(producer, node)
+    elif first is None:
         table.graph.append(node)
     else:
         table.graph.insert_before(first, node)

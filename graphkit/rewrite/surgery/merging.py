@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from graphkit.errors import BadOption, ShapeMismatch
 from graphkit.model import Model
+from graphkit.rewrite.facts import stated
 from graphkit.rewrite.surgery.tensors import Table
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def _opsets(model: Model) -> str:
 
 def _check(given: ir.Value, taken: ir.Value) -> None:
     if given.dtype != taken.dtype:
-        raise ShapeMismatch(f"`{given.name}` is {given.dtype}, but `{taken.name}` takes {taken.dtype}")
+        ours, theirs = stated(given).dtype, stated(taken).dtype
+        raise ShapeMismatch(f"`{given.name}` is {ours}, but `{taken.name}` takes {theirs}")
     if given.shape is None or taken.shape is None:
         return
     fits = len(given.shape) == len(taken.shape) and not any(

@@ -67,10 +67,14 @@ def mark(model: Model, tensors: Sequence[str]) -> Model:
     """A model that gives inner tensors too, after its own outputs.
 
     Raises:
-        UnknownName: there is no such tensor. BadOption: it is an output already, or its dtype is not known.
+        UnknownName: there is no such tensor.
+        BadOption: it is an output already, an input or a weight, or its dtype is not known.
     """
     table = Table(model)
     for value in [table.find(name) for name in tensors]:
+        if value.is_graph_input() or value.is_initializer():
+            kind = "a weight" if value.is_initializer() else "an input"
+            raise BadOption(f"`{value.name}` is {kind}: nothing computes it", remedy="name a tensor that a node makes")
         if value in table.graph.outputs:
             raise BadOption(f"`{value.name}` is an output already")
         table.state(value)
@@ -99,11 +103,12 @@ def split(model: Model, at: Sequence[str]) -> tuple[Model, Model]:
     if not rest:
         raise BadOption(f"nothing of the model comes after {names(boundary)}", remedy="graphkit edit cut ends it there")
     lower, read = _needed(rest, boundary)
-    crossing = [v for n in upper & lower for v in n.outputs if v.uses()]
-    if crossing:
+    both = upper & lower
+    if both:
+        needed = [v for n in table.graph if n in both for v in n.outputs if any(u not in upper for u, _ in v.uses())]
         raise BadOption(
-            f"the part after {names(boundary)} also computes {names(crossing[:4])}",
-            remedy="add to --at the tensors that connect the two parts",
+            f"the part after {names(boundary)} also needs {names(needed[:4])}, which the part before computes",
+            remedy=f"--at {','.join(str(v.name) for v in (*boundary, *needed))}",
         )
     finished = [v.name for v in table.graph.outputs if v.producer() in upper and v not in boundary]
     inputs = [v.name for v in table.graph.inputs if v in read and v.name not in table.graph.initializers]

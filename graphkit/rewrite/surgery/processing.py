@@ -77,10 +77,12 @@ def resize(model: Model, name: str, mode: str = "linear") -> Model:
         name: An input of shape [N, C, H, W] with fixed H and W.
         mode: `linear` or `nearest`, with half-pixel centres and without antialiasing (ONNX operator Resize).
 
+    The sizes of all axes are stated, from the shape of the images where they vary: TensorRT-RTX 1.7.1 refuses a Resize
+    of chosen axes whose other axes are dynamic.
+
     Raises:
         UnknownName: there is no such input. BadOption: it is no image of fixed size.
     """
-    import numpy as np
     import onnx_ir as ir
 
     if mode not in ("linear", "nearest"):
@@ -90,13 +92,30 @@ def resize(model: Model, name: str, mode: str = "linear") -> Model:
     dims = list(value.shape) if value.shape is not None else []
     if len(dims) != 4 or not all(isinstance(d, int) for d in dims[2:]):
         raise BadOption(f"`{name}` is no image of fixed size: {value.shape}", remedy="set its height and width first")
-    _float_name(table, value)
-    _check_opset(model, 18, "Resize of chosen axes")
-    sizes = np.asarray(dims[2:], np.int64)
-    attributes = {"mode": mode, "coordinate_transformation_mode": "half_pixel", "axes": [2, 3]}
+    if table.facts.tensor(value).dtype not in ("float16", "float32"):
+        raise BadOption(f"`{name}` is not float16 or float32", remedy="resize first, then normalise --dtype uint8")
+    _check_opset(model, 15, "Shape of chosen axes")
+    attributes = {"mode": mode, "coordinate_transformation_mode": "half_pixel"}
     outer = ir.Shape([dims[0], dims[1], f"{name}_height", f"{name}_width"])
-    _prepend(table, value, [("Resize", [None, None, sizes], attributes)], None, outer)
+    nodes, sizes = _sizes(table, value, dims)
+    _prepend(table, value, [("Resize", [None, None, sizes], attributes)], None, outer, nodes)
     return table.done(f"resize {name}")
+
+
+def _sizes(table: Table, value: ir.Value, dims: Sequence[Any]) -> tuple[list[ir.Node], Any]:
+    """The sizes of an image's axes as a constant; where the first ones vary, as what the nodes before it compute."""
+    import numpy as np
+    import onnx_ir as ir
+
+    if all(isinstance(d, int) for d in dims):
+        return [], np.asarray(dims, np.int64)
+    taken = ir.node("Shape", [value], {"start": 0, "end": 2}, name=table.free_name(f"{value.name}_shape"))
+    inner = _weight(table, f"{value.name}_size", np.asarray(dims[2:], np.int64))
+    joined = ir.node("Concat", [*taken.outputs, inner], {"axis": 0}, name=table.free_name(f"{value.name}_sizes"))
+    for node, length in ((taken, 2), (joined, 4)):
+        node.outputs[0].name = table.free_name(f"{node.name}_output")
+        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(ir.DataType.INT64), ir.Shape([length])
+    return [taken, joined], joined.outputs[0]
 
 
 def softmax(model: Model, name: str, axis: int = -1) -> Model:
@@ -181,7 +200,8 @@ def suppress(
     box, sure = table.output(boxes), table.output(scores)
     for value in (box, sure):
         if value.dtype != ir.DataType.FLOAT or (value.shape is not None and len(value.shape) != 3):
-            raise BadOption(f"`{value.name}` is {value.dtype} {value.shape}; float32 of 3 axes is what it takes")
+            known = table.facts.tensor(value).dtype
+            raise BadOption(f"`{value.name}` is {known} {value.shape}; float32 of 3 axes is what it takes")
     if box.shape is not None and isinstance(box.shape[2], int) and box.shape[2] != 4:
         raise BadOption(f"`{boxes}` has {box.shape[2]} numbers for each box, not 4")
     if box.shape is not None and sure.shape is not None:
@@ -259,14 +279,20 @@ def _prepend(
     steps: Sequence[tuple[str, list[Any], dict[str, Any]]],
     dtype: str | None,
     shape: ir.Shape | None,
+    before: Sequence[ir.Node] = (),
 ) -> None:
-    """Put nodes between an input, which keeps its name, and what read it."""
+    """Put nodes between an input, which keeps its name, and what read it; `before` go first and read the input itself.
+
+    What a step reads beside is an array, a value of `before`, or left out (None).
+    """
     import onnx_ir as ir
 
-    name, uses, old_type, old_shape = str(value.name), value.uses(), value.type, value.shape
-    current, made = value, list[ir.Node]()
+    name, old_type, old_shape = str(value.name), value.type, value.shape
+    uses = [(user, index) for user, index in value.uses() if user not in before]
+    current, made = value, list(before)
     for op, more, attributes in steps:
-        extra = [None if a is None else _weight(table, f"{name}_{op.lower()}", a) for a in more]
+        hint = f"{name}_{op.lower()}"
+        extra = [a if a is None or isinstance(a, ir.Value) else _weight(table, hint, a) for a in more]
         node = ir.node(op, [current, *extra], attributes, name=table.free_name(f"{name}_{op.lower()}"))
         current = node.outputs[0]
         current.name = table.free_name(f"{name}_after_{op.lower()}")

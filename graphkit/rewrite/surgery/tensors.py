@@ -56,7 +56,10 @@ class Table:
                 f"node `{name}` has {len(made)} outputs", remedy=f"name one: {', '.join(o.name or '' for o in made)}"
             )
         near = get_close_matches(name, self._values, n=3)
-        raise UnknownName(f"there is no {what} `{name}`", remedy=f"did you mean {' or '.join(near)}?" if near else None)
+        listed = "graphkit inspect --layers lists the nodes, each of which stands for its output"
+        raise UnknownName(
+            f"there is no {what} `{name}`", remedy=f"did you mean {' or '.join(near)}?" if near else listed
+        )
 
     def input(self, name: str) -> ir.Value:
         """An input of the model.
