@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine that has other work makes slow what is not: no law is judged by the clock.
+settings.register_profile("graphkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("graphkit")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a core, and threads of frameworks that wait take another's
     os.environ.setdefault("OMP_NUM_THREADS", "1")

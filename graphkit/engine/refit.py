@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from graphkit.model import Model, file_sha256, provenance
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+_REWRITTEN = re.compile(r"_gk\d+$")
+"""How `graphkit.rewrite` ends the names that it gives."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:
@@ -24,8 +28,8 @@ class Weight:
 
     Attributes:
         dtype, shape: What it has to be; None where the ONNX graph has no initializer of that name.
-        parameter: Path of the parameter in the source model (`encoder.0.weight`), where the graph kept it as it was;
-            None for what was computed from parameters, such as a folded BatchNorm.
+        parameter: Path of the parameter in the source model (`encoder.0.weight`), where the graph kept it, at most
+            in another dtype; None for what was computed from parameters: a transposed weight, a folded BatchNorm.
     """
 
     dtype: str | None = None
@@ -56,7 +60,10 @@ def weights_of(model: Model, names: Iterable[str]) -> dict[str, Weight]:
 
 
 def _parameter(value: ir.Value) -> str | None:
-    """The parameter that an initializer is, if it is called after a module of one of the nodes that read it."""
+    """The parameter that an initializer is, if it is called after a module of one of the nodes that read it, and no
+    rewriting made it (transposed, scaled ...), which calls it after the old one."""
+    if _REWRITTEN.search(str(value.name)):
+        return None
     module, _, _ = str(value.name).rpartition(".")
     lines = (line for node, _ in value.uses() for line in provenance(node))
     return str(value.name) if module and any(line.module == module for line in lines) else None

@@ -430,6 +430,25 @@ def test_a_refittable_engine_lists_its_weights_and_their_parameters(library, mak
     assert weights["folded"] == refit.Weight()
 
 
+def test_a_weight_that_a_rule_made_of_a_parameter_is_not_that_parameter(library, make, tmp_path):
+    from graphkit.optimization import Options, rewrite_model
+
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "net.weight"], ["z"], name="project"),
+        onnx.helper.make_node("Mul", ["z", "net.scale"], ["y"], name="scale"),
+    ]
+    ends = [("x", 1, ["batch", 8])], [("y", 1, ["batch", 4])]
+    random = np.random.default_rng(0)
+    given = {"net.weight": random.random((8, 4), "f"), "net.scale": random.random(4, "f")}
+    model = make(nodes, *ends, list(given.items()))
+    for node in model.ir.graph:
+        set_provenance(node, [SourceLine("net", "net.py", 3, "forward")])
+    after = rewrite_model(model, Options()).model
+    (name,) = after.ir.graph.initializers
+    assert name not in given
+    assert refit.weights_of(after, [name])[name].parameter is None
+
+
 @pytest.mark.parametrize("settings", [{"refittable": True}, {"strip_weights": True}])
 def test_new_weights_go_in_and_the_description_is_of_the_new_engine(library, gemm, make, tmp_path, settings):
     engine = build_with(gemm, tmp_path, **settings)
