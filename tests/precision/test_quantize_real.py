@@ -34,7 +34,7 @@ def masks(model, seeds) -> np.ndarray:
 
 
 FIRST = frozenset(f"p2o.Conv.{number}" for number in range(10))
-"""What `--method percentile --max-drop 0.01` keeps on these images within 20 trials; more give some of them back."""
+"""What `--method percentile --max-drop 0.01` keeps on these images is among these; the search takes minutes."""
 
 
 def test_the_detector_finds_the_same_text_in_int8_on_every_image(detector):
