@@ -221,7 +221,7 @@ def _marked(file: Path) -> Path:
     """A copy whose attention may be taken apart: what `graphkit build` adds, and ONNX's checker refuses."""
     from graphkit.capture import onnx_file
     from graphkit.capture.request import CaptureRequest
-    from graphkit.rewrite.legalize import mark
+    from graphkit.marks import mark
 
     made = file.with_suffix(".marked.onnx")
     mark(onnx_file.read(file, CaptureRequest())).save(made, durable=False)

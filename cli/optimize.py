@@ -75,7 +75,7 @@ def optimize(ctx: click.Context, /, model: str | None, **options: Any) -> None:
         atomic.keep(Path(model), output)
         atomic.check_writable(output)
         found: Optimization = optimization.optimize(Path(model), _options(options), _proving(options))
-        files = [str(path) for path in found.model.save(output)]
+        files = [str(path) for path in found.for_target.save(output)]
     name = Path(model).name
     if options["as_json"]:
         click.echo(report.to_json(found, name, files))

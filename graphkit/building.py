@@ -161,16 +161,15 @@ def _what_it_is(source: Path, damage: CorruptFile) -> GraphkitError:
 
 def _model(source: Path, builder: Builder, asked: EngineRequest) -> Model:
     """The graph in the form that the library takes: nothing else about it is changed."""
-    from graphkit import optimization
+    from graphkit import marks, optimization
     from graphkit.capture.onnx_file import read
     from graphkit.capture.request import CaptureRequest
-    from graphkit.rewrite import legalize
 
     builder.warm_up()
     model = read(source, CaptureRequest(dims=asked.dims))
     target = "trt" if builder.name == "tensorrt" else "rtx"
     rewritten = optimization.rewrite_model(model, optimization.Options(level=0, target=target))
-    return legalize.mark(rewritten.model if rewritten.changes.done else model)
+    return marks.mark(rewritten.model if rewritten.changes.done else model)
 
 
 def _request(model: Model, asked: EngineRequest) -> BuildRequest:

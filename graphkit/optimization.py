@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from graphkit import events
+from graphkit import events, marks
 from graphkit.capture.request import CaptureRequest
 from graphkit.errors import BadOption, GraphkitError, OptimizationFailed
 from graphkit.model import Model
@@ -20,7 +20,7 @@ from graphkit.parity.padding import Padding, measure_padding
 from graphkit.parity.runners import OrtRunner
 from graphkit.parity.sizes import SizePoint, choose_sizes
 from graphkit.parity.verdict import Comparison
-from graphkit.rewrite import rules
+from graphkit.rewrite import legalize, rules
 from graphkit.rewrite.original import Original, counts
 from graphkit.rewrite.passes import Options
 from graphkit.rewrite.rule import Changes
@@ -70,6 +70,7 @@ class Optimization:
         rolled_back: Rules that were left out.
         verify: What was asked to be proved.
         comparisons: The proof, new model against old; () where none was asked for.
+        target: What it was rewritten for.
         padding: What padded sequences give, where `Attention` with a mask was made and the mask is an input.
     """
 
@@ -82,6 +83,18 @@ class Optimization:
     verify: Verify
     comparisons: tuple[Comparison, ...] = ()
     padding: Padding | None = None
+    target: str = "onnx"
+
+    @property
+    def for_target(self) -> Model:
+        """The model as its target reads it: for TensorRT, `Attention` is marked as decomposable, which its builder
+        wants and which nothing else takes (see `graphkit.marks`). `model` is within the standard."""
+        return marks.mark(self.model) if self.marked else self.model
+
+    @property
+    def marked(self) -> bool:
+        """Whether `for_target` is another model than `model`."""
+        return self.target in legalize.TARGETS and marks.needs_mark(self.model.ir)
 
     @property
     def proved(self) -> str:
@@ -164,7 +177,7 @@ def rewrite_model(model: Model, options: Options) -> Optimization:
 def _rewritten(origin: Original, options: Options) -> Optimization:
     changes, graph = origin.rewritten(options)
     model = origin.with_graph(graph, changes)
-    return Optimization(model, origin.opset, changes, origin.counts, counts(graph), (), "none")
+    return Optimization(model, origin.opset, changes, origin.counts, counts(graph), (), "none", target=options.target)
 
 
 # --- proof -------------------------------------------------------------------------------------------------------

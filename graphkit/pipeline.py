@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphkit import atomic
+from graphkit import atomic, marks
 from graphkit.capture.isolated import IsolatedSource
 from graphkit.capture.registry import recognise
 from graphkit.capture.request import CaptureRequest, Source
@@ -244,11 +244,10 @@ def _publish_engine(
     from graphkit.engine.make import key_for, make
     from graphkit.proof import prove_engine
     from graphkit.quantization import engine_judge
-    from graphkit.rewrite import legalize
 
     assert state.output is not None
     output = state.output
-    file = drafts.path(legalize.mark(model) if legalize.needs_mark(model.ir) else model)
+    file = drafts.path(marks.mark(model) if marks.needs_mark(model.ir) else model)
     asked = replace(_build_request(builder, model, state.request), file=file)
     kept = key_for(builder, asked, cache.digest(file)) if state.request.cache else None
     with atomic.replacing(output) as temporary:

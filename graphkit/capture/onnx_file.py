@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphkit import marks
 from graphkit.capture.options import NONE, refuse_others
 from graphkit.capture.request import CaptureRequest, Source, check_dims
 from graphkit.capture.torch_names import learn_provenance
@@ -28,7 +29,8 @@ _MAX_EXPANDED_NODES = 1_000_000  # of model-local functions: 31 nested ones reac
 
 
 def read(path: Path | str, request: CaptureRequest | None = None) -> Model:
-    """The model in an ONNX file, checked, with a name for every free dimension of its inputs.
+    """The model in an ONNX file, checked, with a name for every free dimension of its inputs, and within the standard:
+    marks for TensorRT (`graphkit.marks`) are taken off.
 
     Args:
         path: The file.
@@ -36,7 +38,9 @@ def read(path: Path | str, request: CaptureRequest | None = None) -> Model:
 
     Raises: as `graphkit.model.load`, and `CorruptFile` where the graph is none; as `Source.capture` for the request.
     """
-    return OnnxSource(Path(path)).capture(request or CaptureRequest())
+    model = OnnxSource(Path(path)).capture(request or CaptureRequest())
+    marks.take_off(model.ir)
+    return model
 
 
 def recognise(path: Path, head: bytes, request: CaptureRequest) -> Source | None:

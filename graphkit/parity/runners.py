@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from graphkit import isolate
+from graphkit import isolate, marks
 from graphkit.errors import GraphkitError, InvalidExport
 
 if TYPE_CHECKING:
@@ -77,17 +77,26 @@ class OrtRunner:
     Args:
         model: A model, or the path of an `.onnx` file.
         optimize: Whether ONNX Runtime may rewrite the graph (all levels) or runs it as it stands.
+        as_is: Refuse what ONNX Runtime refuses. Else marks for TensorRT, which change nothing that is computed
+            (`graphkit.marks`), are taken off a copy of the file.
         name: What is run, where a label needs it: `optimised model`.
         timeout: Seconds that one run may take.
     """
 
     def __init__(
-        self, model: Model | Path | str, *, optimize: bool, name: str | None = None, timeout: float | None = None
+        self,
+        model: Model | Path | str,
+        *,
+        optimize: bool,
+        name: str | None = None,
+        timeout: float | None = None,
+        as_is: bool = False,
     ) -> None:
         self.optimize = optimize
         self._model = model
         self._name = name
         self._timeout = timeout
+        self._as_is = as_is
         self._folder = Path(tempfile.mkdtemp(prefix="graphkit-ort-"))
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._path: Path | None = None
@@ -130,7 +139,7 @@ class OrtRunner:
             return
         self.file()
         try:
-            self._call("load")
+            self._load_unmarked()
         except InvalidExport as error:
             if self.optimize and self._loads_unoptimised():
                 raise _optimiser_bug(error) from error
@@ -167,6 +176,22 @@ class OrtRunner:
         path = self._folder / "model.onnx"
         self._model.save(path, durable=False)
         return path
+
+    def _load_unmarked(self) -> None:
+        try:
+            self._call("load")
+        except InvalidExport as error:
+            if self._as_is or marks.DECOMPOSABLE not in str(error.message):
+                raise
+            from graphkit.model import load
+
+            model = self._model if not isinstance(self._model, str | Path) else load(self._model)
+            graph = model.ir.clone()
+            if not marks.take_off(graph):
+                raise
+            self._path = self._folder / "unmarked.onnx"
+            model.with_step("marks for TensorRT taken off", graph).save(self._path, durable=False)
+            self._call("load")
 
     def _call(self, function: str, **arguments: Any) -> Any:
         return ort_worker().call(

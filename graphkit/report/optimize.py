@@ -11,6 +11,10 @@ from graphkit.optimization import Optimization
 from graphkit.report.wording import printable
 from graphkit.rewrite.rule import Change, Miss, Rule
 
+_MARKED = (
+    "Attention is marked with TRT_decomposable, without which TensorRT has no kernel for it in float32: ONNX Runtime "
+    "alone refuses the file; every graphkit command takes it"
+)
 _MOST_ROWS = 30
 _MOST_LINES = 3
 _MOST_MISSES = 20
@@ -30,6 +34,7 @@ def to_json(found: Optimization, source: str, files: Iterable[str]) -> str:
         "changes": [change.to_json() for change in found.changes.done],
         "missed": [miss.to_json() for miss in found.changes.missed],
         "caveats": list(found.caveats),
+        "marked": found.marked,
         "padding": found.padding.to_json() if found.padding is not None else None,
         "rolled_back": [each.to_json() for each in found.rolled_back],
         "parity": {"status": found.proved, "comparisons": [c.to_json() for c in found.comparisons]},
@@ -53,6 +58,8 @@ def to_text(found: Optimization, source: str, files: Iterable[str], *, explain: 
     lines += ["", *(f"  {text}" for text in _operators(found.before, found.after))]
     lines += [f"  left out: {each.rule}: {each.reason}" for each in found.rolled_back]
     lines += [f"  note: {text}" for text in found.caveats]
+    if found.marked:
+        lines.append(f"  note: {_MARKED}")
     lines += ["", _proof(found), *(f"wrote {file}" for file in files)]
     return printable("\n".join(lines))
 

@@ -32,7 +32,7 @@ class OrtCheck:
     def run(self, trial: Trial, sample: int | None) -> Failure | None:
         """See `Check.run`; without values the model is only loaded."""
         try:
-            with OrtRunner(trial.path, optimize=True, timeout=self._timeout) as runner:
+            with OrtRunner(trial.path, optimize=True, timeout=self._timeout, as_is=True) as runner:
                 if sample is None:
                     runner.load()
                 else:

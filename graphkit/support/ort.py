@@ -45,7 +45,7 @@ def load(path: Path) -> str | None:
         OutOfMemory, TimedOut: the child died of it.
     """
     try:
-        with OrtRunner(path, optimize=True) as runner:
+        with OrtRunner(path, optimize=True, as_is=True) as runner:
             runner.load()
     except (InvalidExport, NativeCrash) as error:
         return error.message

@@ -116,7 +116,7 @@ RULES = (
         "elements; float32 of rank 4 ends in `Attention operation was not supported by a dedicated kernel ... may be "
         "marked as decomposable`.",
         "`graphkit build` and `graphkit convert --to trt` mark it as decomposable by themselves; for another "
-        "builder set the attribute TRT_decomposable=1 on the node, or convert it to float16",
+        "builder, `graphkit optimize --target rtx` writes a file with TRT_decomposable=1 on the node",
         _attention,
         seen_by="builder",
     ),

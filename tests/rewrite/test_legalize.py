@@ -12,8 +12,8 @@ import pytest
 
 from fixtures import legal_table
 from fixtures.legal_variants import VARIANTS, attention
+from graphkit import marks
 from graphkit.model import Model, Origin
-from graphkit.rewrite import legalize
 from tests.rewrite.support import assert_same, operators, optimised, run
 
 FREE = {"batch": 3, "seq": 5}
@@ -87,11 +87,11 @@ def test_marking_makes_another_model_and_shares_its_weights() -> None:
     )
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((2, 4, 5, 8), np.float32), "k"))
     plain = Model(ir.from_proto(proto), Origin("onnx file"))
-    marked = legalize.mark(plain)
-    assert [legalize.DECOMPOSABLE in n.attributes for m in (plain, marked) for n in m.ir.graph] == [False, True]
+    marked = marks.mark(plain)
+    assert [marks.DECOMPOSABLE in n.attributes for m in (plain, marked) for n in m.ir.graph] == [False, True]
     weights = [m.ir.graph.initializers["k"].const_value for m in (plain, marked)]
     assert weights[0] is weights[1]
-    assert legalize.mark(marked) is marked
+    assert marks.mark(marked) is marked
     onnx.checker.check_model(ir.to_proto(plain.ir))
     with pytest.raises(onnx.checker.ValidationError, match="Unrecognized attribute"):
         onnx.checker.check_model(ir.to_proto(marked.ir))
