@@ -75,14 +75,13 @@ def _page(room: str, bench: Bench, tools: list[str], graphs: list[Entry]) -> str
         return pages.layers(_table(bench, (GIVEN, *tools), graphs, "layers"), revision())
     if room == "builds":
         raw = _like(graphs, EXPORTS)
-        given, ours = (_table(bench, (tool,), raw, "built") for tool in (GIVEN, "graphkit_rtx"))
+        given = _table(bench, (GIVEN,), raw, "built")
         marked = _table(bench, ("graphkit_rtx",), raw, "built_marked")
         return pages.builds(
             {
                 graph.name: {
                     "as exported": given[graph.name][GIVEN],
-                    "optimize --target rtx": ours[graph.name]["graphkit_rtx"],
-                    "the same, by graphkit build": marked[graph.name]["graphkit_rtx"],
+                    "optimize --target rtx": marked[graph.name]["graphkit_rtx"],
                 }
                 for graph in raw
             },

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.optimize_measures MEASURE CORPUS NAME FILE ...`, of the graph NAME and what became of it:
 `graph` (nodes, foreign operators, signature, equality at the three shapes), `layers` and `built` (TensorRT-RTX),
-`built_marked` (as `graphkit build` hands it over), `padding` (rows with and without a key), `latency` (of several
-files), `paired` (of two files).
+`built_marked` (with the mark that `graphkit optimize --target rtx` sets last of all), `padding` (rows with and without
+a key), `latency` (of several files), `paired` (of two files).
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _seconds(session: Any, given: Any) -> float:
 
 
 def _marked(file: Path) -> Path:
-    """A copy whose attention may be taken apart: what `graphkit build` adds, and ONNX's checker refuses."""
+    """A copy whose attention may be taken apart: what `optimize --target rtx` adds, and ONNX's checker refuses."""
     from graphkit.capture import onnx_file
     from graphkit.capture.request import CaptureRequest
     from graphkit.marks import mark

@@ -68,13 +68,7 @@ def builds(found: Mapping[str, Mapping[str, Found]], revision: str) -> str:
     """How many of torch's exports become engines, and what became of those that do not as exported."""
     ways = list(next(iter(found.values()), {}))
     lines = ["## Engines of torch's exports: TensorRT-RTX for SM86, float32", ""]
-    lines += [
-        "From the smallest to the largest of the three sets of sizes. `graphkit build` also marks `Attention` as "
-    ]
-    lines[-1] += (
-        "decomposable, with an attribute that ONNX's checker refuses: in the file that `optimize` writes it is not."
-    )
-    lines += [""]
+    lines += ["From the smallest to the largest of the three sets of sizes.", ""]
     lines += [f"- {way}: {sum(bool(row[way].get('built')) for row in found.values())} of {len(found)}" for way in ways]
     failed = {name: row for name, row in found.items() if not all(row[way].get("built") for way in ways)}
     lines += ["", "Those that did not build in one of these ways:", ""]
