@@ -152,7 +152,7 @@ class _Tally:
     mismatches: int = 0
     nonfinite: int = 0
     worst: int | None = None
-    excess: float = -math.inf
+    used: tuple[float, float] = (-math.inf, -math.inf)
 
     def add(self, start: int, r: Array, c: Array, atol: float, rtol: float) -> None:
         import numpy as np
@@ -170,21 +170,23 @@ class _Tally:
                 self.nonfinite += int(agree.size - np.count_nonzero(agree))
                 gap = np.where(agree, np.where(both, gap, 0), np.inf)
             size = np.abs(r.astype(np.float64) if r.dtype.kind in "iub" else r)
-            over = gap - (atol + rtol * np.where(both, size, 0))
-        self._take(start, gap, size, both, over)
+            allowed = atol + rtol * np.where(both, size, 0)
+        self._take(start, gap, size, both, allowed)
 
-    def _take(self, start: int, gap: Array, size: Array, both: Array, over: Array) -> None:
+    def _take(self, start: int, gap: Array, size: Array, both: Array, allowed: Array) -> None:
         import numpy as np
 
-        bad = over > 0
-        self.mismatches += int(np.count_nonzero(bad))
+        self.mismatches += int(np.count_nonzero(gap > allowed))
         self.max_abs = max(self.max_abs, float(np.max(gap, where=both, initial=0)))
         relative = np.divide(gap, size, where=both & (size > 0), out=np.zeros_like(gap))
         self.max_rel = max(self.max_rel, float(relative.max(initial=0)))
         if gap.any():
-            index = int(np.where(gap > 0, over, -np.inf).argmax())
-            if float(over[index]) > self.excess:
-                self.excess, self.worst = float(over[index]), start + index
+            # The worst is what uses most of its own tolerance: the largest gap may be at a large value, that allows it.
+            used = np.divide(gap, allowed, where=allowed > 0, out=np.where(gap > 0, np.inf, 0.0))
+            index = int(np.where(used == used.max(), gap, -1).argmax())
+            found = float(used[index]), float(gap[index])
+            if found > self.used:
+                self.used, self.worst = found, start + index
 
     def reasons(self, total: int) -> list[str]:
         if not self.mismatches:

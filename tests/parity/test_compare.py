@@ -188,3 +188,13 @@ def test_complex_values_are_compared():
     r = np.array([1 + 1j, 2 - 1j], np.complex64)
     assert one(r, r * np.complex64(1.0001)).status == "pass"
     assert one(r, r.conj()).status == "fail"
+
+
+def test_the_worst_element_is_the_one_that_uses_most_of_its_own_tolerance():
+    expected = np.array([1e-9, 0.01, 1.0], np.float32)
+    (found,) = compare_outputs({"y": expected}, {"y": expected + np.array([1e-13, 9e-6, 3e-6], np.float32)})
+    assert found.status == "pass"
+    assert found.worst_index == (1,)
+    assert found.max_abs == pytest.approx(9e-6, rel=1e-3)
+    (found,) = compare_outputs({"y": np.array([5, 7, 9])}, {"y": np.array([6, 7, 19])})
+    assert (found.status, found.worst_index, found.mismatches) == ("fail", (2,), 2)
